@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod parameters;
+mod scalar;
+mod seed;
+mod shape;
+mod store;
+mod write;
+
+pub use crate::{
+    parameters::{Parameters, Path},
+    scalar::{Element, Scalar},
+    seed::{Stream, rng},
+    shape::{ShapeError, check_shape},
+    store::{Store, StoreError},
+    write::write_atomically,
+};
+
+#[doc(hidden)]
+pub use ndarray;
+
+/// The random number generator of every modalign crate: ChaCha with 8 rounds, whose output for a
+/// seed is fixed across platforms and versions.
+pub use rand_chacha::ChaCha8Rng;

@@ -1,0 +1,1 @@
+//! Tutorials and cookbook programs; run one with `cargo run -p modalign-examples --example <name>`.
