@@ -28,9 +28,9 @@ pub enum Stream {
 /// use modalign_core::{Stream, rng};
 /// use rand::RngExt;
 ///
-/// let first: u64 = rng(1111, Stream::Order).random();
-/// assert_eq!(first, rng(1111, Stream::Order).random());
-/// assert_ne!(first, rng(1111, Stream::Dropout).random());
+/// let draw = |stream| rng(1111, stream).random::<u64>();
+/// assert_eq!(draw(Stream::Order), draw(Stream::Order));
+/// assert_ne!(draw(Stream::Order), draw(Stream::Dropout));
 /// ```
 pub fn rng(seed: u64, stream: Stream) -> ChaCha8Rng {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);

@@ -27,7 +27,7 @@ use crate::{Element, Parameters, Path, Scalar, write_atomically};
 /// let loaded = Store::load(&path)?;
 /// assert_eq!(loaded.array::<f32>("linear.weight")?, array![[1.0, 2.0]].into_dyn());
 /// assert_eq!(loaded.metadata["format"], "1");
-/// # Ok::<(), modalign_core::StoreError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Store {
