@@ -1,0 +1,419 @@
+//! Every product against naive loops in f64, at drawn shapes, strides, centres and weights.
+
+use modalign_linalg::{LinalgError, Operand, column_means, gemm, syrk};
+use ndarray::{Array1, Array2, ArrayView2, Axis, LinalgScalar, s};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+
+trait Real: LinalgScalar + PartialEq + std::fmt::Debug {
+    /// What one rounding may cost relative to the magnitudes summed.
+    const EPSILON: f64;
+    fn of(x: f64) -> Self;
+    fn wide(self) -> f64;
+}
+
+impl Real for f32 {
+    const EPSILON: f64 = f32::EPSILON as f64;
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    const EPSILON: f64 = f64::EPSILON;
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn wide(self) -> f64 {
+        self
+    }
+}
+
+/// How a matrix lies in memory.
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    RowMajor,
+    ColumnMajor,
+    /// Every second row and third column of a larger matrix, rows backwards.
+    Strided,
+}
+
+/// Keeps the memory that a view with the drawn layout points into.
+struct Laid<A> {
+    base: Array2<A>,
+    layout: Layout,
+}
+
+impl<A: Real> Laid<A> {
+    fn new(values: &Array2<f64>, layout: Layout) -> Self {
+        let (rows, columns) = values.dim();
+        let base = match layout {
+            Layout::RowMajor => values.mapv(A::of),
+            Layout::ColumnMajor => values.t().as_standard_layout().mapv(A::of),
+            Layout::Strided => {
+                let mut base = Array2::from_elem((2 * rows, 3 * columns), A::of(f64::NAN));
+                base.slice_mut(s![..;-2, ..;3]).assign(&values.mapv(A::of));
+                base
+            }
+        };
+        Self { base, layout }
+    }
+
+    fn view(&self) -> ArrayView2<'_, A> {
+        match self.layout {
+            Layout::RowMajor => self.base.view(),
+            Layout::ColumnMajor => self.base.t(),
+            Layout::Strided => self.base.slice(s![..;-2, ..;3]),
+        }
+    }
+
+    fn view_mut(&mut self) -> ndarray::ArrayViewMut2<'_, A> {
+        match self.layout {
+            Layout::RowMajor => self.base.view_mut(),
+            Layout::ColumnMajor => self.base.view_mut().reversed_axes(),
+            Layout::Strided => self.base.slice_mut(s![..;-2, ..;3]),
+        }
+    }
+
+    /// The elements of the base that the view does not reach must stay as they were made.
+    fn assert_untouched(&self) {
+        if let Layout::Strided = self.layout {
+            let reached = self.view().len();
+            let nan = self.base.iter().filter(|x| x.wide().is_nan()).count();
+            assert_eq!(nan, self.base.len() - reached);
+        }
+    }
+}
+
+/// One drawn factor in f64, already rounded to the type under test so that both sides see the same.
+struct Factor<A> {
+    matrix: Laid<A>,
+    center: Option<Array1<A>>,
+    weights: Option<Array1<A>>,
+    transposed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    layout: Layout,
+    centered: bool,
+    weighted: bool,
+    transposed: bool,
+}
+
+impl<A: Real> Factor<A> {
+    fn new((rows, columns): (usize, usize), form: Form, rng: &mut StdRng) -> Self {
+        let shape = if form.transposed {
+            (columns, rows)
+        } else {
+            (rows, columns)
+        };
+        Self {
+            matrix: Laid::new(&random(shape, rng), form.layout),
+            center: form.centered.then(|| random_vector(shape.1, rng)),
+            weights: form.weighted.then(|| random_vector(shape.0, rng)),
+            transposed: form.transposed,
+        }
+    }
+
+    fn with<R>(&self, body: impl FnOnce(Operand<'_, A>) -> R) -> R {
+        let view = self.matrix.view();
+        let mut operand = Operand::from(&view);
+        if self.transposed {
+            operand = operand.t();
+        }
+        if let Some(center) = &self.center {
+            operand = operand.centered(center);
+        }
+        if let Some(weights) = &self.weights {
+            operand = operand.weighted(weights);
+        }
+        body(operand)
+    }
+
+    fn naive(&self) -> Array2<f64> {
+        let mut matrix = self.matrix.view().mapv(A::wide);
+        for ((row, column), x) in matrix.indexed_iter_mut() {
+            if let Some(center) = &self.center {
+                *x = A::of(*x - center[column].wide()).wide();
+            }
+            if let Some(weights) = &self.weights {
+                *x = A::of(*x * weights[row].wide()).wide();
+            }
+        }
+        if self.transposed {
+            matrix.reversed_axes()
+        } else {
+            matrix
+        }
+    }
+}
+
+fn random(shape: (usize, usize), rng: &mut impl Rng) -> Array2<f64> {
+    Array2::from_shape_simple_fn(shape, || rng.random_range(-2.0..2.0))
+}
+
+fn random_vector<A: Real>(length: usize, rng: &mut impl Rng) -> Array1<A> {
+    Array1::from_shape_simple_fn(length, || A::of(rng.random_range(-2.0..2.0)))
+}
+
+/// The product and, for the tolerance, the sum of the magnitudes that went into each entry.
+fn naive_product(a: &Array2<f64>, b: &Array2<f64>) -> (Array2<f64>, Array2<f64>) {
+    let mut product = Array2::zeros((a.nrows(), b.ncols()));
+    let mut magnitude = product.clone();
+    for ((i, j), sum) in product.indexed_iter_mut() {
+        for k in 0..a.ncols() {
+            *sum += a[[i, k]] * b[[k, j]];
+            magnitude[[i, j]] += (a[[i, k]] * b[[k, j]]).abs();
+        }
+    }
+    (product, magnitude)
+}
+
+fn assert_near<A: Real>(
+    found: ArrayView2<A>,
+    alpha: f64,
+    (product, magnitude): &(Array2<f64>, Array2<f64>),
+    beta: f64,
+    before: &Array2<f64>,
+    depth: usize,
+) {
+    for ((index, &found), &before) in found.indexed_iter().zip(before) {
+        let kept = if beta == 0.0 { 0.0 } else { beta * before };
+        let expected = alpha * product[index] + kept;
+        let scale = alpha.abs() * magnitude[index] + kept.abs();
+        let allowed = (depth as f64 + 4.0) * A::EPSILON * scale;
+        assert!(
+            (found.wide() - expected).abs() <= allowed,
+            "{index:?}: {found:?}, expected {expected}, allowed {allowed:e}"
+        );
+    }
+}
+
+const COEFFICIENTS: [(f64, f64); 5] = [
+    (0.0, 0.0),
+    (1.0, 0.0),
+    (-0.5, 1.0),
+    (0.0, 2.0),
+    (0.25, -1.5),
+];
+
+/// What the result holds before the call: NaN where it must not be read.
+fn before(beta: f64, shape: (usize, usize), rng: &mut StdRng) -> Array2<f64> {
+    if beta == 0.0 {
+        Array2::from_elem(shape, f64::NAN)
+    } else {
+        random(shape, rng).mapv(|x| f64::from(x as f32))
+    }
+}
+
+fn check_gemm<A: Real>(
+    (m, k, n): (usize, usize, usize),
+    forms: [Form; 2],
+    layout: Layout,
+    coefficients: (f64, f64),
+    seed: u64,
+) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let a = Factor::<A>::new((m, k), forms[0], &mut rng);
+    let b = Factor::<A>::new((k, n), forms[1], &mut rng);
+    let before = before(coefficients.1, (m, n), &mut rng);
+    let mut c = Laid::<A>::new(&before, layout);
+    let (alpha, beta) = coefficients;
+    a.with(|a| b.with(|b| gemm(A::of(alpha), a, b, A::of(beta), &mut c.view_mut())))
+        .expect("shapes fit");
+    let naive = naive_product(&a.naive(), &b.naive());
+    assert_near(c.view(), alpha, &naive, beta, &before, k);
+    c.assert_untouched();
+}
+
+fn check_syrk<A: Real>(
+    (m, k): (usize, usize),
+    form: Form,
+    layout: Layout,
+    coefficients: (f64, f64),
+    seed: u64,
+) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let p = Factor::<A>::new((m, k), form, &mut rng);
+    let mut before = before(coefficients.1, (m, m), &mut rng);
+    before = Array2::from_shape_fn((m, m), |(i, j)| before[[i.max(j), i.min(j)]]);
+    let mut c = Laid::<A>::new(&before, layout);
+    let (alpha, beta) = coefficients;
+    p.with(|p| syrk(A::of(alpha), p, A::of(beta), &mut c.view_mut()))
+        .expect("shapes fit");
+    let factor = p.naive();
+    let naive = naive_product(&factor, &factor.t().to_owned());
+    assert_near(c.view(), alpha, &naive, beta, &before, k);
+    c.assert_untouched();
+    assert_eq!(c.view(), c.view().t(), "not symmetric to the last bit");
+}
+
+fn check_means<A: Real>((n, d): (usize, usize), layout: Layout, weighted: bool, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let x = Laid::<A>::new(&random((n, d), &mut rng), layout);
+    let weights =
+        weighted.then(|| Array1::from_shape_simple_fn(n, || A::of(rng.random_range(0.1..2.0))));
+    let mut means = Array1::from_elem(d, A::of(f64::NAN));
+    let result = column_means(&x.view(), weights.as_ref().map(|w| w.view()), &mut means);
+    if n == 0 {
+        let operation = "column_means";
+        assert_eq!(result, Err(LinalgError::NoWeight { operation }));
+        return;
+    }
+    result.expect("shapes fit");
+    let wide = x.view().mapv(A::wide);
+    for (column, mean) in wide.axis_iter(Axis(1)).zip(&means) {
+        let (mut sum, mut magnitude, mut total) = (0.0, 0.0, 0.0);
+        for (row, x) in column.iter().enumerate() {
+            let weight = weights.as_ref().map_or(1.0, |weights| weights[row].wide());
+            sum += weight * x;
+            magnitude += (weight * x).abs();
+            total += weight;
+        }
+        let allowed = 24.0 * A::EPSILON * magnitude / total;
+        assert!((mean.wide() - sum / total).abs() <= allowed);
+    }
+}
+
+/// Extents around zero, one, and the edges of register and cache blocks.
+fn extent() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        3 => 0..4_usize,
+        3 => 4..70_usize,
+        1 => 70..300_usize,
+        1 => prop::sample::select(vec![15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 96, 128, 129]),
+    ]
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    prop::sample::select(vec![Layout::RowMajor, Layout::ColumnMajor, Layout::Strided])
+}
+
+fn form() -> impl Strategy<Value = Form> {
+    (layout(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(layout, centered, weighted, transposed)| Form {
+            layout,
+            centered,
+            weighted,
+            transposed,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn gemm_is_the_naive_product(
+        shape in (extent(), extent(), extent()),
+        forms in [form(), form()],
+        layout in layout(),
+        coefficients in prop::sample::select(COEFFICIENTS.to_vec()),
+        seed: u64,
+    ) {
+        check_gemm::<f32>(shape, forms, layout, coefficients, seed);
+        check_gemm::<f64>(shape, forms, layout, coefficients, seed);
+    }
+
+    #[test]
+    fn syrk_is_the_naive_product(
+        shape in (extent(), extent()),
+        form in form(),
+        layout in layout(),
+        coefficients in prop::sample::select(COEFFICIENTS.to_vec()),
+        seed: u64,
+    ) {
+        check_syrk::<f32>(shape, form, layout, coefficients, seed);
+        check_syrk::<f64>(shape, form, layout, coefficients, seed);
+    }
+
+    #[test]
+    fn column_means_are_the_naive_means(
+        shape in (extent(), extent()),
+        layout in layout(),
+        weighted: bool,
+        seed: u64,
+    ) {
+        check_means::<f32>(shape, layout, weighted, seed);
+        check_means::<f64>(shape, layout, weighted, seed);
+    }
+}
+
+#[test]
+fn operands_that_do_not_fit_are_named() {
+    let (x, short) = (Array2::<f64>::zeros((3, 4)), Array1::zeros(2));
+    let mut c = Array2::zeros((3, 3));
+    let shape = |operation, operand, expected, found| {
+        Err(LinalgError::Shape {
+            operation,
+            operand,
+            expected,
+            found,
+        })
+    };
+    let length = |operation, operand, expected, found| {
+        Err(LinalgError::Length {
+            operation,
+            operand,
+            expected,
+            found,
+        })
+    };
+    assert_eq!(
+        gemm(1.0, &x, &x, 0.0, &mut c),
+        shape("gemm", "b", [4, 4], [3, 4])
+    );
+    let mut wrong = Array2::zeros((4, 3));
+    assert_eq!(
+        gemm(1.0, &x, &x.t(), 0.0, &mut wrong),
+        shape("gemm", "c", [3, 3], [4, 3])
+    );
+    assert_eq!(
+        syrk(1.0, &x, 0.0, &mut wrong),
+        shape("syrk", "c", [3, 3], [4, 3])
+    );
+    let centered = Operand::from(&x).centered(&short);
+    assert_eq!(
+        syrk(1.0, centered, 0.0, &mut c),
+        length("syrk", "center", 4, 2)
+    );
+    let weighted = Operand::from(&x).weighted(&short);
+    assert_eq!(
+        gemm(1.0, weighted, &x.t(), 0.0, &mut c),
+        length("gemm", "weights", 3, 2)
+    );
+    let mut means = Array1::zeros(3);
+    let found = column_means(&x, None, &mut means);
+    assert_eq!(found, length("column_means", "means", 4, 3));
+    let found = column_means(&x, Some(short.view()), &mut Array1::zeros(4));
+    assert_eq!(found, length("column_means", "weights", 3, 2));
+}
+
+#[test]
+fn weights_that_cancel_have_no_mean() {
+    let x = Array2::<f32>::ones((2, 1));
+    let weights = ndarray::array![1.0, -1.0];
+    let found = column_means(&x, Some(weights.view()), &mut Array1::zeros(1));
+    let operation = "column_means";
+    assert_eq!(found, Err(LinalgError::NoWeight { operation }));
+}
+
+#[test]
+fn other_number_types_are_multiplied_too() {
+    let a = ndarray::array![[1_i64, 2], [3, 4]];
+    let mut c = ndarray::array![[1_i64, 0], [0, 1]];
+    gemm(2, &a, &a.t(), -1, &mut c).expect("shapes fit");
+    assert_eq!(c, ndarray::array![[9, 22], [22, 49]]);
+    syrk(
+        1,
+        Operand::from(&a).centered(&ndarray::array![1, 2]),
+        0,
+        &mut c,
+    )
+    .expect("shapes fit");
+    assert_eq!(c, ndarray::array![[0, 0], [0, 8]]);
+}
