@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+mod array;
+mod batch;
+mod dataset;
+mod error;
+mod generated;
+mod npz;
+mod read;
+mod report;
+mod source;
+mod standardizer;
+
+pub use crate::{
+    batch::{Batch, epoch_order, folds},
+    dataset::{Dataset, Sequences, Split},
+    error::{ArrayError, DataError},
+    generated::{Factors, Generated, GeneratedConfig, GeneratedModality, generate},
+    npz::write_npz,
+    read::{NonFinite, ReadOptions, read},
+    report::{
+        FeatureReport, Format, LabelReport, LengthSource, ReadReport, SplitReport, TokenReport,
+    },
+    standardizer::Standardizer,
+};

@@ -1,0 +1,375 @@
+//! Arrays as numpy stores them, in a `.npy` member of an archive or in a pickle.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use ndarray::{Array, ArrayD, IxDyn, ShapeBuilder};
+
+use crate::error::ArrayError;
+
+/// Elements are decoded in pieces of about this many bytes.
+const PIECE: usize = 1 << 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bool,
+    Int,
+    Uint,
+    Float,
+    /// `S`: bytes padded with zeros.
+    Bytes,
+    /// `U`: UTF-32 padded with zeros.
+    Unicode,
+    /// `O`: any Python objects; strings in the files that are read.
+    Object,
+}
+
+/// The type of one element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    Known {
+        kind: Kind,
+        /// Bytes an element; 0 for objects.
+        size: usize,
+        big_endian: bool,
+    },
+    /// Dates, complex numbers, records and others, as numpy names them.
+    Other(String),
+}
+
+impl Dtype {
+    /// From numpy's type character, the number after it, and the byte order (`<`, `>`, `=`, `|`).
+    pub fn new(character: char, number: usize, order: char) -> Self {
+        let kind = match character {
+            'b' => Some((Kind::Bool, number)),
+            'i' => Some((Kind::Int, number)),
+            'u' => Some((Kind::Uint, number)),
+            'f' => Some((Kind::Float, number)),
+            'S' | 'a' => Some((Kind::Bytes, number)),
+            'U' => number.checked_mul(4).map(|size| (Kind::Unicode, size)),
+            'O' => Some((Kind::Object, 0)),
+            _ => None,
+        };
+        let readable = |&(kind, size): &(Kind, usize)| match kind {
+            Kind::Bool => size == 1,
+            Kind::Int | Kind::Uint => matches!(size, 1 | 2 | 4 | 8),
+            Kind::Float => matches!(size, 2 | 4 | 8),
+            Kind::Bytes | Kind::Unicode => size > 0,
+            Kind::Object => true,
+        };
+        match kind.filter(readable) {
+            Some((kind, size)) => Self::Known {
+                kind,
+                size,
+                big_endian: order == '>',
+            },
+            None => Self::Other(format!("{order}{character}{number}")),
+        }
+    }
+
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Known { kind, .. } => Some(*kind),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, size, big_endian) = match self {
+            Self::Known {
+                kind,
+                size,
+                big_endian,
+            } => (kind, *size, *big_endian),
+            Self::Other(name) => return f.write_str(name),
+        };
+        let order = match kind {
+            Kind::Bool | Kind::Bytes | Kind::Object => '|',
+            _ if size == 1 => '|',
+            _ if big_endian => '>',
+            _ => '<',
+        };
+        match kind {
+            Kind::Bool => write!(f, "{order}b1"),
+            Kind::Int => write!(f, "{order}i{size}"),
+            Kind::Uint => write!(f, "{order}u{size}"),
+            Kind::Float => write!(f, "{order}f{size}"),
+            Kind::Bytes => write!(f, "{order}S{size}"),
+            Kind::Unicode => write!(f, "{order}U{}", size / 4),
+            Kind::Object => write!(f, "{order}O"),
+        }
+    }
+}
+
+/// What is known of an array before its elements are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub fortran: bool,
+}
+
+impl Header {
+    /// The number of elements, if all axes together fit the address space.
+    pub fn count(&self) -> Option<usize> {
+        // Axes of no extent must not hide the size of the others.
+        let mut extents = self.shape.iter().map(|&extent| extent.max(1));
+        let product = extents.try_fold(1_usize, |all, extent| all.checked_mul(extent));
+        let count = product.filter(|&all| isize::try_from(all).is_ok())?;
+        Some(if self.shape.contains(&0) { 0 } else { count })
+    }
+}
+
+/// Elements in C order, integers and truth values as `i64`, floats rounded to `f32`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Values {
+    Floats(ArrayD<f32>),
+    Ints(ArrayD<i64>),
+    Texts(ArrayD<String>),
+}
+
+/// Reads the elements of an array. `present` is how many are certainly there, so that room may be
+/// made for them before they are read.
+pub(crate) fn read_elements(
+    source: &mut dyn Read,
+    header: &Header,
+    present: usize,
+) -> Result<Values, ArrayError> {
+    let unreadable = || ArrayError::Dtype(header.dtype.to_string());
+    let Dtype::Known {
+        kind,
+        size,
+        big_endian,
+    } = header.dtype
+    else {
+        return Err(unreadable());
+    };
+    let mut elements = Elements {
+        source,
+        header,
+        count: header
+            .count()
+            .ok_or_else(|| ArrayError::Header(format!("shape {:?} is too large", header.shape)))?,
+        present,
+        size,
+        big_endian,
+    };
+    Ok(match (kind, size) {
+        (Kind::Bool, _) => Values::Ints(elements.numbers(|[byte]| i64::from(byte != 0))?),
+        (Kind::Int, 1) => Values::Ints(elements.numbers(|b| i8::from_le_bytes(b).into())?),
+        (Kind::Int, 2) => Values::Ints(elements.numbers(|b| i16::from_le_bytes(b).into())?),
+        (Kind::Int, 4) => Values::Ints(elements.numbers(|b| i32::from_le_bytes(b).into())?),
+        (Kind::Int, 8) => Values::Ints(elements.numbers(i64::from_le_bytes)?),
+        (Kind::Uint, 1) => Values::Ints(elements.numbers(|[byte]| byte.into())?),
+        (Kind::Uint, 2) => Values::Ints(elements.numbers(|b| u16::from_le_bytes(b).into())?),
+        (Kind::Uint, 4) => Values::Ints(elements.numbers(|b| u32::from_le_bytes(b).into())?),
+        (Kind::Uint, 8) => Values::Ints(elements.numbers(|b| {
+            // No count, label or token comes near the bound.
+            i64::try_from(u64::from_le_bytes(b)).unwrap_or(i64::MAX)
+        })?),
+        (Kind::Float, 2) => Values::Floats(elements.numbers(|b| half(u16::from_le_bytes(b)))?),
+        (Kind::Float, 4) => Values::Floats(elements.numbers(f32::from_le_bytes)?),
+        (Kind::Float, 8) => Values::Floats(elements.numbers(|b| f64::from_le_bytes(b) as f32)?),
+        (Kind::Bytes | Kind::Unicode, _) => Values::Texts(elements.texts(kind)?),
+        _ => return Err(unreadable()),
+    })
+}
+
+struct Elements<'a> {
+    source: &'a mut dyn Read,
+    header: &'a Header,
+    count: usize,
+    present: usize,
+    size: usize,
+    big_endian: bool,
+}
+
+impl Elements<'_> {
+    /// `decode` gets the bytes of one number, least significant first.
+    fn numbers<const SIZE: usize, T: Clone>(
+        &mut self,
+        decode: impl Fn([u8; SIZE]) -> T,
+    ) -> Result<ArrayD<T>, ArrayError> {
+        let big_endian = self.big_endian;
+        self.read(|bytes, _| {
+            let mut number = [0; SIZE];
+            number.copy_from_slice(bytes);
+            if big_endian {
+                number.reverse();
+            }
+            Ok(decode(number))
+        })
+    }
+
+    fn texts(&mut self, kind: Kind) -> Result<ArrayD<String>, ArrayError> {
+        let big_endian = self.big_endian;
+        self.read(|bytes, row| {
+            let text = match kind {
+                Kind::Bytes => String::from_utf8(unpadded(bytes).to_vec()).ok(),
+                _ => utf32(bytes, big_endian),
+            };
+            text.ok_or(ArrayError::Text { row })
+        })
+    }
+
+    fn read<T: Clone>(
+        &mut self,
+        mut decode: impl FnMut(&[u8], usize) -> Result<T, ArrayError>,
+    ) -> Result<ArrayD<T>, ArrayError> {
+        let mut values = Vec::with_capacity(self.present.min(self.count));
+        let mut bytes = Vec::new();
+        while values.len() < self.count {
+            let elements = (PIECE / self.size).max(1).min(self.count - values.len());
+            let wanted = elements * self.size;
+            bytes.clear();
+            (&mut self.source)
+                .take(wanted as u64)
+                .read_to_end(&mut bytes)?;
+            for element in bytes.chunks_exact(self.size) {
+                values.push(decode(element, values.len())?);
+            }
+            if bytes.len() < wanted {
+                return Err(ArrayError::Truncated {
+                    expected: self.count,
+                    found: values.len(),
+                });
+            }
+        }
+        values.shrink_to_fit();
+        let shape = IxDyn(&self.header.shape).set_f(self.header.fortran);
+        let array = Array::from_shape_vec(shape, values)
+            .map_err(|error| ArrayError::Header(error.to_string()))?;
+        if array.is_standard_layout() {
+            Ok(array)
+        } else {
+            Ok(array.as_standard_layout().into_owned())
+        }
+    }
+}
+
+fn unpadded(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|&byte| byte != 0);
+    &bytes[..end.map_or(0, |last| last + 1)]
+}
+
+fn utf32(bytes: &[u8], big_endian: bool) -> Option<String> {
+    let mut text = String::new();
+    let mut zeros = 0;
+    for unit in bytes.chunks_exact(4) {
+        let unit = [unit[0], unit[1], unit[2], unit[3]];
+        let code = if big_endian {
+            u32::from_be_bytes(unit)
+        } else {
+            u32::from_le_bytes(unit)
+        };
+        if code == 0 {
+            zeros += 1;
+        } else {
+            text.extend(std::iter::repeat_n('\0', zeros));
+            zeros = 0;
+            text.push(char::from_u32(code)?);
+        }
+    }
+    Some(text)
+}
+
+/// IEEE 754 half precision, exactly.
+fn half(bits: u16) -> f32 {
+    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
+    let fraction = f32::from(bits & 0x3ff);
+    sign * match (bits >> 10) & 0x1f {
+        0 => fraction * 2.0_f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        exponent => (1024.0 + fraction) * 2.0_f32.powi(i32::from(exponent) - 25),
+    }
+}
+
+/// The `.npy` header at the start of `source`.
+pub(crate) fn read_npy_header(source: &mut dyn Read) -> Result<Header, ArrayError> {
+    let bytes = npy_header_bytes(source)?;
+    let header =
+        npyz::NpyHeader::from_reader(&bytes[..]).map_err(|e| ArrayError::Header(e.to_string()))?;
+    let shape = header
+        .shape()
+        .iter()
+        .map(|&extent| usize::try_from(extent))
+        .collect::<Result<_, _>>()
+        .map_err(|error| ArrayError::Header(error.to_string()))?;
+    let dtype = match header.dtype() {
+        npyz::DType::Plain(plain) => {
+            let name = plain.to_string();
+            let mut characters = name.chars();
+            match (characters.next(), characters.next()) {
+                (Some(order), Some(character)) => {
+                    let number = usize::try_from(plain.size_field()).unwrap_or(usize::MAX);
+                    Dtype::new(character, number, order)
+                }
+                _ => Dtype::Other(name),
+            }
+        }
+        other => Dtype::Other(other.descr()),
+    };
+    Ok(Header {
+        dtype,
+        shape,
+        fortran: header.order() == npyz::Order::Fortran,
+    })
+}
+
+/// The bytes of a header, once nothing in it can exhaust memory, stack or integers in the parser
+/// behind.
+fn npy_header_bytes(source: &mut dyn Read) -> Result<Vec<u8>, ArrayError> {
+    // As numpy itself; a header that is longer describes records of very many fields.
+    const LONGEST: usize = 10_000;
+    const MOST_BRACKETS: usize = 64;
+    let wrong = |what: &str| Err(ArrayError::Header(what.to_owned()));
+
+    let mut bytes = vec![0; 12];
+    source.read_exact(&mut bytes[..10]).map_err(short)?;
+    if !bytes.starts_with(b"\x93NUMPY") {
+        return wrong("it does not start with \\x93NUMPY");
+    }
+    let short_length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let length = if bytes[6] == 1 {
+        bytes.truncate(10);
+        short_length
+    } else {
+        source.read_exact(&mut bytes[10..]).map_err(short)?;
+        short_length + (usize::from(u16::from_le_bytes([bytes[10], bytes[11]])) << 16)
+    };
+    if length > LONGEST {
+        return wrong("its header is longer than 10000 bytes");
+    }
+    let start = bytes.len();
+    bytes.resize(start + length, 0);
+    source.read_exact(&mut bytes[start..]).map_err(short)?;
+
+    let text = String::from_utf8_lossy(&bytes[start..]);
+    if text.matches(['(', '[', '{']).count() > MOST_BRACKETS {
+        return wrong("its header nests too deeply");
+    }
+    // Every number of the header, whatever it belongs to, is a factor: no product can overflow.
+    let numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|digits| !digits.is_empty());
+    let product = numbers
+        .map(str::parse::<u64>)
+        .try_fold(1_u64, |product, number| {
+            product.checked_mul(number.ok()?.max(1))
+        });
+    if product.is_none() {
+        return wrong("its shape is too large");
+    }
+    Ok(bytes)
+}
+
+fn short(error: io::Error) -> ArrayError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        ArrayError::Header("it ends within its header".to_owned())
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,333 @@
+use indexmap::IndexMap;
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
+use num_traits::Zero;
+
+use crate::DataError;
+
+/// Training, validation and test samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// The samples that parameters and statistics are fitted on.
+    pub train: Split,
+    /// The samples that choose between models.
+    pub valid: Split,
+    /// The samples that are looked at once, at the end.
+    pub test: Split,
+}
+
+/// N samples: features of each modality and labels.
+///
+/// Everything has the same N rows, in the same order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// What each row is called, such as `video$_$segment`; `train_0` and so on where the file says
+    /// nothing.
+    pub id: Vec<String>,
+    /// The transcripts.
+    pub raw_text: Option<Vec<String>>,
+    /// Tokens for a BERT encoder `[N, 3, L]`: ids, mask (1 for a token, 0 for padding), segments.
+    pub text_bert: Option<Array3<i64>>,
+    /// The features by their key in the file: `text`, `audio`, `vision` and others.
+    pub features: IndexMap<String, Sequences>,
+    /// The label of the whole sample `[N]`, finite.
+    pub labels: Array1<f32>,
+    /// The labels of single modalities `[N]` by `T`, `A` and `V`, where the corpus has them.
+    pub unimodal_labels: IndexMap<String, Array1<f32>>,
+}
+
+/// The features of one modality: N sequences of D-dimensional steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sequences {
+    /// `[N, T, D]`, finite, zero after each row's length. A vector a sample is T = 1.
+    pub values: Array3<f32>,
+    /// The number of steps of each row, `1..=T`.
+    pub lengths: Vec<usize>,
+}
+
+impl Dataset {
+    /// All three splits as one, for cross-validation: train, then valid, then test.
+    ///
+    /// Shorter sequences are padded at the back. What not every split has is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Width`] if a feature differs in width between the splits; the readers of this
+    /// crate return no such data set.
+    pub fn pool(&self) -> Result<Split, DataError> {
+        let splits = [&self.train, &self.valid, &self.test];
+        let mut features = IndexMap::new();
+        for key in self.train.features.keys() {
+            let Some(parts) = of_all(splits, |split| split.features.get(key)) else {
+                continue;
+            };
+            for (part, split) in parts.iter().zip(["train", "valid", "test"]) {
+                if part.width() != parts[0].width() {
+                    return Err(DataError::Width {
+                        split: split.to_owned(),
+                        key: key.clone(),
+                        expected: parts[0].width(),
+                        found: part.width(),
+                    });
+                }
+            }
+            let pooled = Sequences {
+                values: stack(parts.map(|part| &part.values)),
+                lengths: parts.map(|part| &part.lengths[..]).concat(),
+            };
+            features.insert(key.clone(), pooled);
+        }
+        let unimodal_labels = self.train.unimodal_labels.keys().filter_map(|key| {
+            let parts = of_all(splits, |split| split.unimodal_labels.get(key))?;
+            Some((key.clone(), parts.into_iter().flatten().copied().collect()))
+        });
+        Ok(Split {
+            id: splits.map(|split| &split.id[..]).concat(),
+            raw_text: of_all(splits, |split| split.raw_text.as_deref()).map(|parts| parts.concat()),
+            text_bert: of_all(splits, |split| split.text_bert.as_ref()).map(stack),
+            features,
+            labels: splits
+                .into_iter()
+                .flat_map(|split| &split.labels)
+                .copied()
+                .collect(),
+            unimodal_labels: unimodal_labels.collect(),
+        })
+    }
+}
+
+impl Split {
+    /// The number of rows, N.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The given rows, in the given order; a row may come more than once.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Row`] for a row that is not there.
+    pub fn select(&self, rows: &[usize]) -> Result<Self, DataError> {
+        self.check_rows(rows)?;
+        let pick = |strings: &[String]| rows.iter().map(|&row| strings[row].clone()).collect();
+        let select = |labels: &Array1<f32>| labels.select(Axis(0), rows);
+        let features = self.features.iter().map(|(key, sequences)| {
+            let selected = Sequences {
+                values: sequences.values.select(Axis(0), rows),
+                lengths: rows.iter().map(|&row| sequences.lengths[row]).collect(),
+            };
+            (key.clone(), selected)
+        });
+        Ok(Self {
+            id: pick(&self.id),
+            raw_text: self.raw_text.as_deref().map(pick),
+            text_bert: self
+                .text_bert
+                .as_ref()
+                .map(|tokens| tokens.select(Axis(0), rows)),
+            features: features.collect(),
+            labels: select(&self.labels),
+            unimodal_labels: self
+                .unimodal_labels
+                .iter()
+                .map(|(key, labels)| (key.clone(), select(labels)))
+                .collect(),
+        })
+    }
+
+    /// One feature by its key.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::UnknownFeature`], which lists the keys that are there.
+    pub fn feature(&self, key: &str) -> Result<&Sequences, DataError> {
+        self.features
+            .get(key)
+            .ok_or_else(|| DataError::UnknownFeature {
+                key: key.to_owned(),
+                present: self.features.keys().cloned().collect(),
+            })
+    }
+
+    pub(crate) fn check_rows(&self, rows: &[usize]) -> Result<(), DataError> {
+        match rows.iter().find(|&&row| row >= self.len()) {
+            Some(&row) => Err(DataError::Row {
+                row,
+                rows: self.len(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sequences {
+    /// Vectors `[N, D]` as sequences of one step.
+    ///
+    /// ```
+    /// use modalign_data::Sequences;
+    /// use ndarray::array;
+    ///
+    /// let sequences = Sequences::from_vectors(array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    /// assert_eq!((sequences.len(), sequences.steps(), sequences.width()), (3, 1, 2));
+    /// ```
+    pub fn from_vectors(vectors: Array2<f32>) -> Self {
+        Self {
+            lengths: vec![1; vectors.nrows()],
+            values: vectors.insert_axis(Axis(1)),
+        }
+    }
+
+    /// The number of rows, N.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// The number of steps that rows are padded to, T.
+    pub fn steps(&self) -> usize {
+        self.values.len_of(Axis(1))
+    }
+
+    /// The number of features a step, D.
+    pub fn width(&self) -> usize {
+        self.values.len_of(Axis(2))
+    }
+
+    /// The steps `[length, D]` of each row, without its padding.
+    pub fn rows(&self) -> impl Iterator<Item = ArrayView2<'_, f32>> {
+        let rows = self.values.outer_iter().zip(&self.lengths);
+        rows.map(|(row, &length)| row.split_at(Axis(0), length).0)
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = ArrayViewMut2<'_, f32>> {
+        let rows = self.values.outer_iter_mut().zip(&self.lengths);
+        rows.map(|(row, &length)| row.split_at(Axis(0), length).0)
+    }
+}
+
+fn of_all<'a, T>(splits: [&'a Split; 3], part: impl Fn(&'a Split) -> Option<T>) -> Option<[T; 3]> {
+    let [train, valid, test] = splits;
+    Some([part(train)?, part(valid)?, part(test)?])
+}
+
+/// Puts blocks of rows below each other, padding the other two axes at the back.
+fn stack<A: Copy + Zero>(parts: [&Array3<A>; 3]) -> Array3<A> {
+    let longest = |axis| {
+        let lengths = parts.map(|part| part.len_of(Axis(axis)));
+        lengths.into_iter().fold(0, usize::max)
+    };
+    let rows = parts.iter().map(|part| part.len_of(Axis(0))).sum();
+    let mut stacked = Array3::zeros((rows, longest(1), longest(2)));
+    let mut start = 0;
+    for part in parts {
+        let (rows, steps, width) = part.dim();
+        stacked
+            .slice_mut(s![start..start + rows, ..steps, ..width])
+            .assign(part);
+        start += rows;
+    }
+    stacked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array, array};
+
+    fn split(name: &str, rows: usize, steps: usize) -> Split {
+        let count = (rows * steps * 2) as f32;
+        let audio = Sequences {
+            values: Array::range(1.0, count + 1.0, 1.0)
+                .into_shape_with_order((rows, steps, 2))
+                .unwrap(),
+            lengths: vec![steps; rows],
+        };
+        Split {
+            id: (0..rows).map(|row| format!("{name}{row}")).collect(),
+            raw_text: Some(vec!["well".to_owned(); rows]),
+            text_bert: Some(Array3::from_elem((rows, 3, steps), 7)),
+            features: IndexMap::from([("audio".to_owned(), audio)]),
+            labels: Array::range(0.0, rows as f32, 1.0),
+            unimodal_labels: IndexMap::from([("A".to_owned(), Array1::zeros(rows))]),
+        }
+    }
+
+    fn dataset() -> Dataset {
+        Dataset {
+            train: split("train", 3, 2),
+            valid: split("valid", 1, 4),
+            test: split("test", 2, 3),
+        }
+    }
+
+    #[test]
+    fn pooling_keeps_the_order_and_pads_at_the_back() {
+        let pooled = dataset().pool().unwrap();
+        assert_eq!(
+            pooled.id,
+            ["train0", "train1", "train2", "valid0", "test0", "test1"]
+        );
+        assert_eq!(pooled.labels, array![0.0, 1.0, 2.0, 0.0, 0.0, 1.0]);
+        let audio = &pooled.features["audio"];
+        assert_eq!(audio.values.dim(), (6, 4, 2));
+        assert_eq!(audio.lengths, [2, 2, 2, 4, 3, 3]);
+        assert_eq!(
+            audio.values.slice(s![2, .., ..]),
+            array![[9.0, 10.0], [11.0, 12.0], [0.0, 0.0], [0.0, 0.0]]
+        );
+        assert_eq!(audio.values[[3, 3, 1]], 8.0);
+        let tokens = pooled.text_bert.unwrap();
+        assert_eq!(tokens.dim(), (6, 3, 4));
+        assert_eq!(tokens.slice(s![5, 2, ..]), array![7, 7, 7, 0]);
+        assert_eq!(pooled.raw_text.unwrap().len(), 6);
+        assert_eq!(pooled.unimodal_labels["A"].len(), 6);
+    }
+
+    #[test]
+    fn pooling_leaves_out_what_one_split_lacks() {
+        let mut dataset = dataset();
+        dataset.test.raw_text = None;
+        dataset.valid.unimodal_labels.clear();
+        dataset.test.features.clear();
+        let pooled = dataset.pool().unwrap();
+        assert_eq!(pooled.raw_text, None);
+        assert!(pooled.unimodal_labels.is_empty() && pooled.features.is_empty());
+        assert!(pooled.text_bert.is_some());
+    }
+
+    #[test]
+    fn pooling_refuses_widths_that_differ() {
+        let mut dataset = dataset();
+        dataset.test.features["audio"].values = Array3::zeros((2, 3, 5));
+        assert!(matches!(
+            dataset.pool().unwrap_err(),
+            DataError::Width { split, expected: 2, found: 5, .. } if split == "test"
+        ));
+    }
+
+    #[test]
+    fn selecting_moves_every_part_of_a_row() {
+        let split = split("row", 4, 2);
+        let selected = split.select(&[3, 1, 3]).unwrap();
+        assert_eq!(selected.id, ["row3", "row1", "row3"]);
+        assert_eq!(selected.labels, array![3.0, 1.0, 3.0]);
+        assert_eq!(selected.features["audio"].values[[0, 0, 0]], 13.0);
+        assert_eq!(selected.features["audio"].values[[1, 0, 0]], 5.0);
+        assert_eq!(selected.features["audio"].lengths, [2, 2, 2]);
+        assert_eq!(selected.text_bert.unwrap().dim(), (3, 3, 2));
+        assert_eq!(selected.raw_text.unwrap().len(), 3);
+        assert_eq!(selected.unimodal_labels["A"].len(), 3);
+        assert!(matches!(
+            split.select(&[0, 4]).unwrap_err(),
+            DataError::Row { row: 4, rows: 4 }
+        ));
+    }
+}
