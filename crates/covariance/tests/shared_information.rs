@@ -1,5 +1,7 @@
 //! The shared-information loss: value, gradient, routes, rounding, separation and refusals.
 
+#![allow(clippy::unwrap_used)]
+
 use approx::assert_relative_eq;
 use modalign_core::Scalar;
 use modalign_covariance::{
