@@ -1,1 +1,34 @@
 #![doc = include_str!("../README.md")]
+
+mod activation;
+mod clip;
+mod dropout;
+mod error;
+mod fixed;
+mod init;
+mod layer_norm;
+mod linear;
+mod loss;
+mod optimizer;
+mod schedule;
+mod simd;
+mod softmax;
+#[cfg(test)]
+mod testing;
+
+pub use crate::{
+    activation::{Activation, ActivationCache},
+    clip::{clip_gradient_norm, global_norm},
+    dropout::{Dropout, DropoutCache},
+    error::NnError,
+    fixed::Fixed,
+    layer_norm::{LayerNorm, LayerNormCache},
+    linear::{Linear, LinearCache},
+    loss::{
+        weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_value,
+        weighted_squared_error, weighted_squared_error_value,
+    },
+    optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
+    schedule::LinearWarmup,
+    softmax::{softmax, softmax_backward},
+};

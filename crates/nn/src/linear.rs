@@ -1,0 +1,231 @@
+//! The fully connected layer.
+//!
+//! ```text
+//! y = x Wᵀ + b
+//! dx = dy W,   dW = dyᵀ x,   db = Σ_rows dy
+//! ```
+
+use modalign_core::{Scalar, check_shape, impl_parameters};
+use modalign_linalg::gemm;
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand::Rng;
+
+use crate::NnError;
+use crate::error::check_config;
+use crate::init::uniform;
+
+/// A fully connected layer and, at the same time, the type of its gradient.
+///
+/// ```text
+/// y = x Wᵀ + b
+/// ```
+///
+/// ```
+/// use modalign_core::Parameters;
+/// use modalign_nn::Linear;
+/// use ndarray::array;
+///
+/// let linear = Linear { weight: array![[1.0, 2.0]], bias: array![0.5] };
+/// let (y, cache) = linear.forward(array![[3.0, 4.0]].view())?;
+/// assert_eq!(y, array![[11.5]]);
+///
+/// let mut grads = linear.zeros_like();
+/// let dx = linear.backward(cache, array![[2.0]].view(), &mut grads)?;
+/// assert_eq!(dx, array![[2.0, 4.0]]);
+/// assert_eq!(grads.weight, array![[6.0, 8.0]]);
+/// assert_eq!(grads.bias, array![2.0]);
+/// # Ok::<(), modalign_nn::NnError>(())
+/// ```
+///
+/// A cache serves one backward pass:
+///
+/// ```compile_fail
+/// # use modalign_core::Parameters;
+/// # use modalign_nn::Linear;
+/// # use ndarray::array;
+/// # let linear = Linear { weight: array![[1.0, 2.0]], bias: array![0.5] };
+/// # let (_, cache) = linear.forward(array![[3.0, 4.0]].view()).unwrap();
+/// # let mut grads = linear.zeros_like();
+/// linear.backward(cache, array![[2.0]].view(), &mut grads).unwrap();
+/// linear.backward(cache, array![[2.0]].view(), &mut grads).unwrap();
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear<A> {
+    /// `W [output, input]`.
+    pub weight: Array2<A>,
+    /// `b [output]`.
+    pub bias: Array1<A>,
+}
+impl_parameters!(Linear { weight, bias });
+
+/// What the backward pass of [`Linear`] needs.
+#[derive(Debug)]
+pub struct LinearCache<A> {
+    x: Array2<A>,
+}
+
+impl<A: Scalar> Linear<A> {
+    /// Draws weights and biases uniformly from ±1/√input, as PyTorch does.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Config`] if a size is 0.
+    pub fn new(input_size: usize, output_size: usize, rng: &mut impl Rng) -> Result<Self, NnError> {
+        for (parameter, size) in [("input_size", input_size), ("output_size", output_size)] {
+            check_config(size > 0, "linear", parameter, "at least 1", size as f64)?;
+        }
+        let bound = 1.0 / (input_size as f64).sqrt();
+        Ok(Self {
+            weight: uniform((output_size, input_size), bound, rng),
+            bias: uniform(output_size, bound, rng),
+        })
+    }
+
+    /// The number of inputs.
+    pub fn input_size(&self) -> usize {
+        self.weight.ncols()
+    }
+
+    /// The number of outputs.
+    pub fn output_size(&self) -> usize {
+        self.weight.nrows()
+    }
+
+    /// `y [B, output]` for `x [B, input]`, and the cache of its backward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if `x` has another width.
+    pub fn forward(&self, x: ArrayView2<A>) -> Result<(Array2<A>, LinearCache<A>), NnError> {
+        let y = self.infer(x)?;
+        Ok((y, LinearCache { x: x.to_owned() }))
+    }
+
+    /// As [`forward`](Self::forward), without a cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer(&self, x: ArrayView2<A>) -> Result<Array2<A>, NnError> {
+        let expected = [x.nrows(), self.input_size()];
+        check_shape("linear", "x", x.shape(), &expected)?;
+        check_shape("linear", "bias", self.bias.shape(), &[self.output_size()])?;
+        let mut y = Array2::zeros((x.nrows(), self.output_size()));
+        y += &self.bias;
+        gemm(A::one(), &x, &self.weight.t(), A::one(), &mut y)?;
+        Ok(y)
+    }
+
+    /// Adds the gradients of weight and bias to `grads` and returns `dx [B, input]`.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if `dy` or `grads` does not fit; `grads` is then as it was.
+    pub fn backward(
+        &self,
+        cache: LinearCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<Array2<A>, NnError> {
+        self.backward_parameters(cache, dy, grads)?;
+        let mut dx = Array2::zeros((dy.nrows(), self.input_size()));
+        gemm(A::one(), &dy, &self.weight, A::zero(), &mut dx)?;
+        Ok(dx)
+    }
+
+    /// As [`backward`](Self::backward) without `dx`, for a layer whose input is data.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_parameters(
+        &self,
+        cache: LinearCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), NnError> {
+        let expected = [cache.x.nrows(), self.output_size()];
+        check_shape("linear backward", "dy", dy.shape(), &expected)?;
+        let (weight, bias) = (self.weight.shape(), self.bias.shape());
+        check_shape(
+            "linear backward",
+            "grads.weight",
+            grads.weight.shape(),
+            weight,
+        )?;
+        check_shape("linear backward", "grads.bias", grads.bias.shape(), bias)?;
+        gemm(A::one(), &dy.t(), &cache.x, A::one(), &mut grads.weight)?;
+        grads.bias += &dy.sum_axis(Axis(0));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_additive, check_input, check_parameters, random, rng};
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn gradients(
+            rows in 1_usize..5,
+            input in 1_usize..5,
+            output in 1_usize..5,
+            seed: u64,
+        ) {
+            let mut rng = rng(seed);
+            let layer = Linear::<f64>::new(input, output, &mut rng).unwrap();
+            let x = random((rows, input), &mut rng);
+            let dy = random((rows, output), &mut rng);
+            let mut grads = modalign_core::Parameters::zeros_like(&layer);
+            let (y, cache) = layer.forward(x.view()).unwrap();
+            prop_assert_eq!(&y, &layer.infer(x.view()).unwrap());
+            let dx = layer.backward(cache, dy.view(), &mut grads).unwrap();
+            check_input("dx", &x, &dx, &dy, |x| layer.infer(x.view()).unwrap());
+            check_parameters(&layer, &grads, &dy, |layer| layer.infer(x.view()).unwrap());
+            assert_additive(&layer, &grads, |grads| {
+                let (_, cache) = layer.forward(x.view()).unwrap();
+                layer.backward_parameters(cache, dy.view(), grads).unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn value_stability() {
+        let layer = Linear::<f32>::new(4, 1, &mut rng(1)).unwrap();
+        let weight = array![[-0.09751434, -0.41961628, 0.09656018, -0.2806754]];
+        assert_eq!(layer.weight, weight);
+        assert_eq!(layer.bias, array![-0.21630941]);
+        assert!(layer.weight.iter().all(|weight| weight.abs() <= 0.5));
+    }
+
+    #[test]
+    fn wrong_shapes_are_named() {
+        let layer = Linear::<f32>::new(3, 2, &mut rng(1)).unwrap();
+        let error = layer.infer(Array2::zeros((4, 2)).view()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "linear: x has shape [4, 2], expected [4, 3]"
+        );
+        let (_, cache) = layer.forward(Array2::zeros((4, 3)).view()).unwrap();
+        let mut grads = layer.clone();
+        let error = layer
+            .backward(cache, Array2::zeros((4, 3)).view(), &mut grads)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("dy has shape [4, 3], expected [4, 2]")
+        );
+        assert!(matches!(
+            Linear::<f32>::new(0, 2, &mut rng(1)),
+            Err(NnError::Config {
+                parameter: "input_size",
+                ..
+            })
+        ));
+    }
+}

@@ -1,0 +1,19 @@
+//! Run-time choice of the instruction set for loops that the compiler vectorises.
+
+/// Runs `kernel` compiled for the best vector instructions this processor has.
+///
+/// Loops in `kernel` use no fused multiply-add that they do not spell out, so the instruction set
+/// changes the speed and never the result.
+#[inline(always)]
+pub(crate) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
+    struct Kernel<F>(F);
+    impl<F: FnOnce() -> R, R> pulp::NullaryFnOnce for Kernel<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(self) -> R {
+            self.0()
+        }
+    }
+    pulp::Arch::new().dispatch(Kernel(kernel))
+}
