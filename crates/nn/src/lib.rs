@@ -6,9 +6,11 @@ mod dropout;
 mod error;
 mod fixed;
 mod init;
+mod lanes;
 mod layer_norm;
 mod linear;
 mod loss;
+mod lstm;
 mod optimizer;
 mod schedule;
 mod simd;
@@ -28,6 +30,7 @@ pub use crate::{
         weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_value,
         weighted_squared_error, weighted_squared_error_value,
     },
+    lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState},
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
     schedule::LinearWarmup,
     softmax::{softmax, softmax_backward},

@@ -1,0 +1,345 @@
+//! One layer in one direction, on the packed layout.
+
+use modalign_core::{Scalar, check_shape};
+use modalign_linalg::gemm;
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, s};
+use rand::Rng;
+
+use super::packing::Packing;
+use crate::NnError;
+use crate::init::uniform;
+use crate::lanes::{LANES, Lanes, load, sigmoid, store, tanh};
+use crate::simd::vectorized;
+
+/// The weights of one layer in one direction; the four gates i, f, g, o one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Cell<A> {
+    /// `[4H, D]`.
+    pub(super) weight_ih: Array2<A>,
+    /// `[4H, H]`.
+    pub(super) weight_hh: Array2<A>,
+    /// `[4H]`.
+    pub(super) bias_ih: Array1<A>,
+    /// `[4H]`.
+    pub(super) bias_hh: Array1<A>,
+}
+
+/// The hidden and the cell state of every row, `[B, H]` each, in the sorted order; or the gradient
+/// in them.
+#[derive(Debug)]
+pub(super) struct CellState<A> {
+    pub(super) h: Array2<A>,
+    pub(super) c: Array2<A>,
+}
+
+/// What the backward pass of a [`Cell`] needs beside its input, all in the packed layout.
+#[derive(Debug)]
+pub(super) struct Tape<A> {
+    /// i, f, g, o `[P, 4H]`.
+    gates: Array2<A>,
+    /// The state each step started from, `[P, H]`.
+    previous_h: Array2<A>,
+    previous_c: Array2<A>,
+    /// `[P, H]`.
+    tanh_c: Array2<A>,
+    /// Whether the first step started from a given state.
+    given: bool,
+}
+
+impl<A: Scalar> Cell<A> {
+    pub(super) fn new(input_size: usize, hidden_size: usize, rng: &mut impl Rng) -> Self {
+        let bound = 1.0 / (hidden_size as f64).sqrt();
+        Self {
+            weight_ih: uniform((4 * hidden_size, input_size), bound, rng),
+            weight_hh: uniform((4 * hidden_size, hidden_size), bound, rng),
+            bias_ih: uniform(4 * hidden_size, bound, rng),
+            bias_hh: uniform(4 * hidden_size, bound, rng),
+        }
+    }
+
+    pub(super) fn views(&self) -> [(&'static str, ArrayViewD<'_, A>); 4] {
+        [
+            ("weight_ih", self.weight_ih.view().into_dyn()),
+            ("weight_hh", self.weight_hh.view().into_dyn()),
+            ("bias_ih", self.bias_ih.view().into_dyn()),
+            ("bias_hh", self.bias_hh.view().into_dyn()),
+        ]
+    }
+
+    pub(super) fn views_mut(&mut self) -> [(&'static str, ArrayViewMutD<'_, A>); 4] {
+        [
+            ("weight_ih", self.weight_ih.view_mut().into_dyn()),
+            ("weight_hh", self.weight_hh.view_mut().into_dyn()),
+            ("bias_ih", self.bias_ih.view_mut().into_dyn()),
+            ("bias_hh", self.bias_hh.view_mut().into_dyn()),
+        ]
+    }
+
+    pub(super) fn zeros_like(&self) -> Self {
+        Self {
+            weight_ih: Array2::zeros(self.weight_ih.raw_dim()),
+            weight_hh: Array2::zeros(self.weight_hh.raw_dim()),
+            bias_ih: Array1::zeros(self.bias_ih.raw_dim()),
+            bias_hh: Array1::zeros(self.bias_hh.raw_dim()),
+        }
+    }
+
+    pub(super) fn input_size(&self) -> usize {
+        self.weight_ih.ncols()
+    }
+
+    pub(super) fn hidden_size(&self) -> usize {
+        self.weight_hh.ncols()
+    }
+
+    /// Runs over all steps of `input [P, D]` and leaves in `state` that of every row after its last
+    /// step. `given` tells that `state` is not zero at first. The hidden states of all steps go to
+    /// `hidden [P, H]` if it is there; the tape comes back empty unless `record` is set.
+    pub(super) fn run(
+        &self,
+        packing: &Packing,
+        input: &Array2<A>,
+        state: &mut CellState<A>,
+        given: bool,
+        mut hidden: Option<ArrayViewMut2<A>>,
+        record: bool,
+    ) -> Result<Tape<A>, NnError> {
+        let size = self.hidden_size();
+        let bias = &self.bias_ih + &self.bias_hh;
+        let bias = bias.as_slice().expect("a sum of two arrays is contiguous");
+        let mut gates = Array2::zeros((packing.lines(), 4 * size));
+        gemm(A::one(), input, &self.weight_ih.t(), A::zero(), &mut gates)?;
+        let recorded = || Array2::zeros((if record { packing.lines() } else { 0 }, size));
+        let mut tape = Tape {
+            gates,
+            previous_h: recorded(),
+            previous_c: recorded(),
+            tanh_c: recorded(),
+            given,
+        };
+        for step in 0..packing.longest() {
+            let lines = packing.lines_of(step);
+            let mut gates = tape.gates.slice_mut(s![lines.clone(), ..]);
+            let mut h = state.h.slice_mut(s![..lines.len(), ..]);
+            let c = state.c.slice_mut(s![..lines.len(), ..]);
+            if step > 0 || given {
+                gemm(A::one(), &h, &self.weight_hh.t(), A::one(), &mut gates)?;
+            }
+            let tanh_c = record.then(|| {
+                tape.previous_h.slice_mut(s![lines.clone(), ..]).assign(&h);
+                tape.previous_c.slice_mut(s![lines.clone(), ..]).assign(&c);
+                flat(tape.tanh_c.slice_mut(s![lines.clone(), ..]))
+            });
+            let (gates, c) = (flat(gates), flat(c));
+            let flat_h = flat(h.view_mut());
+            vectorized(
+                #[inline(always)]
+                || advance(size, gates, bias, flat_h, c, tanh_c),
+            );
+            if let Some(hidden) = &mut hidden {
+                hidden.slice_mut(s![lines, ..]).assign(&h);
+            }
+        }
+        Ok(tape)
+    }
+
+    /// Goes back over all steps. Turns the gates of `tape` into their gradients, and `gradient` from
+    /// the gradient in the last state of every row into that in its first, which is meaningful if
+    /// the state was given. `dhidden [P, H]` is the gradient in the hidden states of all steps.
+    pub(super) fn run_back(
+        &self,
+        packing: &Packing,
+        tape: &mut Tape<A>,
+        dhidden: Option<ArrayView2<A>>,
+        gradient: &mut CellState<A>,
+    ) -> Result<(), NnError> {
+        let size = self.hidden_size();
+        for step in (0..packing.longest()).rev() {
+            let lines = packing.lines_of(step);
+            let mut gates = tape.gates.slice_mut(s![lines.clone(), ..]);
+            let mut dh = gradient.h.slice_mut(s![..lines.len(), ..]);
+            let dc = gradient.c.slice_mut(s![..lines.len(), ..]);
+            if let Some(dhidden) = &dhidden {
+                dh += &dhidden.slice(s![lines.clone(), ..]);
+            }
+            let (flat_gates, flat_dh, dc) = (flat(gates.view_mut()), flat(dh.view_mut()), flat(dc));
+            let tanh_c = flat(tape.tanh_c.slice_mut(s![lines.clone(), ..]));
+            let previous_c = flat(tape.previous_c.slice_mut(s![lines, ..]));
+            vectorized(
+                #[inline(always)]
+                || retreat(size, flat_gates, tanh_c, previous_c, flat_dh, dc),
+            );
+            if step > 0 || tape.given {
+                gemm(A::one(), &gates, &self.weight_hh, A::zero(), &mut dh)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the gradients of all weights to `grads`, after [`run_back`](Self::run_back).
+    pub(super) fn add_gradients(
+        packing: &Packing,
+        input: &Array2<A>,
+        tape: &Tape<A>,
+        grads: &mut Self,
+    ) -> Result<(), NnError> {
+        let dgates = &tape.gates;
+        gemm(A::one(), &dgates.t(), input, A::one(), &mut grads.weight_ih)?;
+        // Unless it was given, the state before the first step is zero.
+        let first = if tape.given || packing.longest() == 0 {
+            0
+        } else {
+            packing.lines_of(0).end
+        };
+        let later = dgates.slice(s![first.., ..]);
+        let previous_h = tape.previous_h.slice(s![first.., ..]);
+        gemm(
+            A::one(),
+            &later.t(),
+            &previous_h,
+            A::one(),
+            &mut grads.weight_hh,
+        )?;
+        let dbias = dgates.sum_axis(Axis(0));
+        grads.bias_ih += &dbias;
+        grads.bias_hh += &dbias;
+        Ok(())
+    }
+
+    /// The gradient in the input `[P, D]`, after [`run_back`](Self::run_back).
+    pub(super) fn input_gradient(&self, tape: &Tape<A>) -> Result<Array2<A>, NnError> {
+        let mut dinput = Array2::zeros((tape.gates.nrows(), self.input_size()));
+        gemm(
+            A::one(),
+            &tape.gates,
+            &self.weight_ih,
+            A::zero(),
+            &mut dinput,
+        )?;
+        Ok(dinput)
+    }
+
+    /// Fails unless `tape` and `grads` are of this cell's sizes.
+    pub(super) fn check(
+        &self,
+        packing: &Packing,
+        tape: &Tape<A>,
+        grads: &Self,
+    ) -> Result<(), NnError> {
+        let expected = [packing.lines(), 4 * self.hidden_size()];
+        check_shape("lstm backward", "cache", tape.gates.shape(), &expected)?;
+        for (operand, found, expected) in [
+            (
+                "grads.weight_ih",
+                grads.weight_ih.shape(),
+                self.weight_ih.shape(),
+            ),
+            (
+                "grads.weight_hh",
+                grads.weight_hh.shape(),
+                self.weight_hh.shape(),
+            ),
+        ] {
+            check_shape("lstm backward", operand, found, expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// The entries of whole rows of an array in standard layout.
+fn flat<A>(rows: ArrayViewMut2<'_, A>) -> &mut [A] {
+    rows.into_slice()
+        .expect("whole rows of an array in standard layout are contiguous")
+}
+
+/// One step of every row: `gates` holds the products and becomes i, f, g, o.
+#[inline(always)]
+fn advance<A: Scalar>(
+    size: usize,
+    gates: &mut [A],
+    bias: &[A],
+    h: &mut [A],
+    c: &mut [A],
+    mut tanh_c: Option<&mut [A]>,
+) {
+    let rows = gates
+        .chunks_exact_mut(4 * size)
+        .zip(h.chunks_exact_mut(size))
+        .zip(c.chunks_exact_mut(size));
+    for (row, ((gates, h), c)) in rows.enumerate() {
+        for start in (0..size).step_by(LANES) {
+            let end = size.min(start + LANES);
+            let gate = |index: usize| index * size + start..index * size + end;
+            let sum = |index| {
+                let (product, bias) = (load(&gates[gate(index)]), load(&bias[gate(index)]));
+                lanes(|lane| product[lane] + bias[lane])
+            };
+            let (i, f, g, o) = (
+                sigmoid(sum(0)),
+                sigmoid(sum(1)),
+                tanh(sum(2)),
+                sigmoid(sum(3)),
+            );
+            let before = load(&c[start..end]);
+            let after = lanes(|lane| f[lane] * before[lane] + i[lane] * g[lane]);
+            let squashed = tanh(after);
+            store(&i, &mut gates[gate(0)]);
+            store(&f, &mut gates[gate(1)]);
+            store(&g, &mut gates[gate(2)]);
+            store(&o, &mut gates[gate(3)]);
+            store(&after, &mut c[start..end]);
+            store(&lanes(|lane| o[lane] * squashed[lane]), &mut h[start..end]);
+            if let Some(tanh_c) = &mut tanh_c {
+                store(&squashed, &mut tanh_c[row * size + start..row * size + end]);
+            }
+        }
+    }
+}
+
+/// The reverse of [`advance`]: `gates` becomes the gradient in the sums before the gates' functions,
+/// `dc` the gradient in the cell state before the step.
+#[inline(always)]
+fn retreat<A: Scalar>(
+    size: usize,
+    gates: &mut [A],
+    tanh_c: &[A],
+    previous_c: &[A],
+    dh: &[A],
+    dc: &mut [A],
+) {
+    let one = A::one();
+    let rows = gates
+        .chunks_exact_mut(4 * size)
+        .zip(tanh_c.chunks_exact(size))
+        .zip(previous_c.chunks_exact(size))
+        .zip(dh.chunks_exact(size))
+        .zip(dc.chunks_exact_mut(size));
+    for ((((gates, tanh_c), previous_c), dh), dc) in rows {
+        for start in (0..size).step_by(LANES) {
+            let end = size.min(start + LANES);
+            let gate = |index: usize| index * size + start..index * size + end;
+            let (i, f) = (load(&gates[gate(0)]), load(&gates[gate(1)]));
+            let (g, o) = (load(&gates[gate(2)]), load(&gates[gate(3)]));
+            let squashed = load(&tanh_c[start..end]);
+            let before = load(&previous_c[start..end]);
+            let (dh, after) = (load(&dh[start..end]), load(&dc[start..end]));
+            let dc_sum = lanes(|lane| {
+                after[lane] + dh[lane] * o[lane] * (one - squashed[lane] * squashed[lane])
+            });
+            let di = lanes(|lane| dc_sum[lane] * g[lane] * i[lane] * (one - i[lane]));
+            let df = lanes(|lane| dc_sum[lane] * before[lane] * f[lane] * (one - f[lane]));
+            let dg = lanes(|lane| dc_sum[lane] * i[lane] * (one - g[lane] * g[lane]));
+            let d_o = lanes(|lane| dh[lane] * squashed[lane] * o[lane] * (one - o[lane]));
+            store(&di, &mut gates[gate(0)]);
+            store(&df, &mut gates[gate(1)]);
+            store(&dg, &mut gates[gate(2)]);
+            store(&d_o, &mut gates[gate(3)]);
+            store(&lanes(|lane| dc_sum[lane] * f[lane]), &mut dc[start..end]);
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes<A>(entry: impl FnMut(usize) -> A) -> Lanes<A> {
+    std::array::from_fn(entry)
+}
