@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use ndarray::{Array, ArrayD, IxDyn, ShapeBuilder};
+use ndarray::ArrayD;
 
 use crate::error::ArrayError;
 
@@ -108,10 +108,40 @@ impl fmt::Display for Dtype {
 pub(crate) struct Header {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    pub fortran: bool,
+    /// Which axis of the stored elements, in C order, each axis of the array is. `None` is all in
+    /// their places.
+    axes: Option<Vec<usize>>,
 }
 
 impl Header {
+    pub fn c_order(dtype: Dtype, shape: Vec<usize>) -> Self {
+        Self {
+            dtype,
+            shape,
+            axes: None,
+        }
+    }
+
+    pub fn fortran_order(dtype: Dtype, shape: Vec<usize>) -> Self {
+        let axes = (0..shape.len()).rev().collect();
+        Self {
+            dtype,
+            shape,
+            axes: Some(axes),
+        }
+    }
+
+    /// From the shape of the stored elements, if `axes` names each of its axes once.
+    pub fn transposed(dtype: Dtype, stored: Vec<usize>, axes: Vec<usize>) -> Option<Self> {
+        let mut sorted = axes.clone();
+        sorted.sort_unstable();
+        sorted.into_iter().eq(0..stored.len()).then(|| Self {
+            dtype,
+            shape: axes.iter().map(|&axis| stored[axis]).collect(),
+            axes: Some(axes),
+        })
+    }
+
     /// The number of elements, if all axes together fit the address space.
     pub fn count(&self) -> Option<usize> {
         // Axes of no extent must not hide the size of the others.
@@ -119,6 +149,23 @@ impl Header {
         let product = extents.try_fold(1_usize, |all, extent| all.checked_mul(extent));
         let count = product.filter(|&all| isize::try_from(all).is_ok())?;
         Some(if self.shape.contains(&0) { 0 } else { count })
+    }
+
+    /// Elements as they are stored, as an array in C order.
+    pub fn arrange<T: Clone>(&self, elements: Vec<T>) -> Result<ArrayD<T>, ArrayError> {
+        let mut stored = self.shape.clone();
+        for (&axis, &extent) in self.axes.iter().flatten().zip(&self.shape) {
+            stored[axis] = extent;
+        }
+        let mut array = ArrayD::from_shape_vec(stored, elements)
+            .map_err(|error| ArrayError::Header(error.to_string()))?;
+        if let Some(axes) = &self.axes {
+            array = array.permuted_axes(axes.as_slice());
+        }
+        if array.is_standard_layout() {
+            return Ok(array);
+        }
+        Ok(array.as_standard_layout().into_owned())
     }
 }
 
@@ -238,14 +285,7 @@ impl Elements<'_> {
             }
         }
         values.shrink_to_fit();
-        let shape = IxDyn(&self.header.shape).set_f(self.header.fortran);
-        let array = Array::from_shape_vec(shape, values)
-            .map_err(|error| ArrayError::Header(error.to_string()))?;
-        if array.is_standard_layout() {
-            Ok(array)
-        } else {
-            Ok(array.as_standard_layout().into_owned())
-        }
+        self.header.arrange(values)
     }
 }
 
@@ -312,10 +352,9 @@ pub(crate) fn read_npy_header(source: &mut dyn Read) -> Result<Header, ArrayErro
         }
         other => Dtype::Other(other.descr()),
     };
-    Ok(Header {
-        dtype,
-        shape,
-        fortran: header.order() == npyz::Order::Fortran,
+    Ok(match header.order() {
+        npyz::Order::C => Header::c_order(dtype, shape),
+        npyz::Order::Fortran => Header::fortran_order(dtype, shape),
     })
 }
 
@@ -371,5 +410,192 @@ fn short(error: io::Error) -> ArrayError {
         ArrayError::Header("it ends within its header".to_owned())
     } else {
         error.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    fn dtype(name: &str) -> Dtype {
+        let number = name[2..].parse().unwrap_or(0);
+        let character = |index| name.chars().nth(index).unwrap();
+        Dtype::new(character(1), number, character(0))
+    }
+
+    fn decode(name: &str, count: usize, bytes: &[u8]) -> Result<Values, ArrayError> {
+        let header = Header::c_order(dtype(name), vec![count]);
+        read_elements(&mut &bytes[..], &header, 0)
+    }
+
+    #[test]
+    fn every_width_and_byte_order_of_numbers() {
+        let ints: [(&str, &[u8], i64); 10] = [
+            ("|b1", &[1], 1),
+            ("|i1", &[0xfe], -2),
+            ("|u1", &[0xfe], 254),
+            ("<i2", &[0xfe, 0xff], -2),
+            (">i2", &[0xff, 0xfe], -2),
+            (">u2", &[0x01, 0x02], 258),
+            ("<i4", &[4, 3, 2, 1], 0x0102_0304),
+            (">u4", &[0xff; 4], 0xffff_ffff),
+            (">i8", &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfd], -3),
+            ("<u8", &[0xff; 8], i64::MAX),
+        ];
+        for (name, bytes, expected) in ints {
+            let found = decode(name, 1, bytes).unwrap();
+            assert_eq!(found, Values::Ints(array![expected].into_dyn()), "{name}");
+        }
+        let floats: [(&str, &[u8], f32); 6] = [
+            ("<f4", &[0, 0, 0x80, 0xbf], -1.0),
+            (">f4", &[0x3f, 0x80, 0, 0], 1.0),
+            ("<f8", &0.1_f64.to_le_bytes(), 0.1),
+            (">f8", &1e300_f64.to_be_bytes(), f32::INFINITY),
+            ("<f2", &[0x00, 0x3c], 1.0),
+            (">f2", &[0xc1, 0x00], -2.5),
+        ];
+        for (name, bytes, expected) in floats {
+            let found = decode(name, 1, bytes).unwrap();
+            assert_eq!(found, Values::Floats(array![expected].into_dyn()), "{name}");
+        }
+    }
+
+    #[test]
+    fn halves_are_exact_at_their_limits() {
+        assert_eq!(half(0x0001), 2.0_f32.powi(-24));
+        assert_eq!(half(0x03ff), 1023.0 * 2.0_f32.powi(-24));
+        assert_eq!(half(0x0400), 2.0_f32.powi(-14));
+        assert_eq!(half(0x7bff), 65504.0);
+        assert_eq!(half(0xfc00), f32::NEG_INFINITY);
+        assert_eq!(half(0x8000).to_bits(), (-0.0_f32).to_bits());
+        assert!(half(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn text_of_both_kinds() {
+        let texts = |name, bytes: &[u8]| match decode(name, 2, bytes).unwrap() {
+            Values::Texts(texts) => texts.into_raw_vec_and_offset().0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(texts("|S3", b"ab\0\xc3\xa9\0"), ["ab", "é"]);
+        assert_eq!(texts("<U2", b"a\0\0\0\0\0\0\0`O\0\0}Y\0\0"), ["a", "你好"]);
+        assert_eq!(texts(">U1", b"\0\0\0z\0\0\0\0"), ["z", ""]);
+        assert!(matches!(
+            decode("|S1", 2, b"a\xff"),
+            Err(ArrayError::Text { row: 1 })
+        ));
+        assert!(matches!(
+            decode("<U1", 1, b"\0\xd8\0\0"),
+            Err(ArrayError::Text { row: 0 })
+        ));
+    }
+
+    #[test]
+    fn other_elements_are_refused_by_name() {
+        for name in ["<c8", "<f16", "<M8", "|V4", "|S0", "|O"] {
+            let error = decode(name, 1, &[0; 64]).unwrap_err();
+            assert!(
+                matches!(error, ArrayError::Dtype(found) if found == name),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_elements_are_counted_and_need_no_room() {
+        let header = Header::c_order(dtype("<f4"), vec![1 << 40]);
+        let error = read_elements(&mut &[0; 10][..], &header, 10).unwrap_err();
+        assert!(matches!(error, ArrayError::Truncated { expected, found: 2 }
+            if expected == 1 << 40));
+        let header = Header::c_order(dtype("<f4"), vec![1 << 40, 1 << 40, 0]);
+        assert_eq!(header.count(), None);
+    }
+
+    #[test]
+    fn orders_of_axes() {
+        let bytes: Vec<u8> = (0..6).collect();
+        let read = |header: Header| match read_elements(&mut &bytes[..], &header, 6).unwrap() {
+            Values::Ints(values) => values,
+            other => panic!("{other:?}"),
+        };
+        let byte = dtype("|u1");
+        assert_eq!(
+            read(Header::c_order(byte.clone(), vec![2, 3])),
+            array![[0, 1, 2], [3, 4, 5]].into_dyn()
+        );
+        let fortran = read(Header::fortran_order(byte.clone(), vec![2, 3]));
+        assert_eq!(fortran, array![[0, 2, 4], [1, 3, 5]].into_dyn());
+        assert!(fortran.is_standard_layout());
+        let transposed = Header::transposed(byte.clone(), vec![1, 2, 3], vec![1, 2, 0]).unwrap();
+        assert_eq!(transposed.shape, [2, 3, 1]);
+        assert_eq!(
+            read(transposed),
+            array![[[0], [1], [2]], [[3], [4], [5]]].into_dyn()
+        );
+        for axes in [vec![0, 0], vec![0, 2], vec![0], vec![0, 1, 2]] {
+            assert_eq!(Header::transposed(byte.clone(), vec![2, 3], axes), None);
+        }
+    }
+
+    fn npy(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn headers_of_archives() {
+        let bytes = npy(
+            "{'descr': '>f4', 'fortran_order': True, 'shape': (2, 1), }\n",
+            &[],
+        );
+        let header = read_npy_header(&mut &bytes[..]).unwrap();
+        assert_eq!(header, Header::fortran_order(dtype(">f4"), vec![2, 1]));
+        let refused = |header: &str| match read_npy_header(&mut &npy(header, &[])[..]) {
+            Err(ArrayError::Header(reason)) => reason,
+            other => panic!("{other:?}"),
+        };
+        let shape = |shape: &str| {
+            refused(&format!(
+                "{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+            ))
+        };
+        assert!(shape("(4294967296, 4294967296, 0)").contains("too large"));
+        assert!(shape("(99999999999999999999,)").contains("too large"));
+        assert!(refused(&"(".repeat(9000)).contains("nests too deeply"));
+        assert!(refused(&" ".repeat(10_001)).contains("longer than 10000"));
+        assert!(!refused("{'descr': '<f4'}").is_empty());
+        let cut = read_npy_header(&mut &bytes[..20]).unwrap_err();
+        assert!(cut.to_string().contains("ends within its header"), "{cut}");
+        let other = read_npy_header(&mut &b"something else"[..]).unwrap_err();
+        assert!(other.to_string().contains("does not start with"), "{other}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn no_header_panics(
+            descr in "[<>|=!]?[?a-zA-Z]{0,2}[0-9]{0,12}(\\[[a-z0-9]{0,3}\\])?",
+            shape in "(\\(([0-9]{1,20},? ?){0,4}\\)|[0-9]{0,3}|'a'|-3|\\(-1,\\))",
+            order in "(True|False|None|0)",
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            data in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let text = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}}}");
+            let mut bytes = npy(&text, &data);
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let mut source = &bytes[..];
+            if let Ok(header) = read_npy_header(&mut source) {
+                let _ = read_elements(&mut source, &header, 0);
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use zip::result::ZipError;
 
+use crate::pickle::PickleError;
+
 /// Everything that can be wrong with data, files and requests.
 ///
 /// Splits and arrays are named as in the file: split `train`, key `audio`.
@@ -36,6 +38,16 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         source: ZipError,
+    },
+    /// The pickle is damaged, cut off, or asks for something else than data.
+    #[error("{}: at byte {offset}: {source}", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file the instruction starts.
+        offset: u64,
+        /// What is wrong there.
+        source: PickleError,
     },
     /// One array of the file cannot be read.
     #[error("{}: {split}/{key}: {source}", path.display())]

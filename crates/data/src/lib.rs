@@ -6,6 +6,7 @@ mod dataset;
 mod error;
 mod generated;
 mod npz;
+mod pickle;
 mod read;
 mod report;
 mod source;
@@ -17,6 +18,7 @@ pub use crate::{
     error::{ArrayError, DataError},
     generated::{Factors, Generated, GeneratedConfig, GeneratedModality, generate},
     npz::write_npz,
+    pickle::PickleError,
     read::{NonFinite, ReadOptions, read},
     report::{
         FeatureReport, Format, LabelReport, LengthSource, ReadReport, SplitReport, TokenReport,

@@ -36,11 +36,9 @@ impl Npz {
         let mut headers = Headers::new();
         let mut strays = Vec::new();
         for name in names {
-            let place = name
-                .strip_suffix(".npy")
-                .and_then(|name| name.split_once('/'));
-            let Some((split, key)) = place else {
-                strays.push(name);
+            let array = name.strip_suffix(".npy").unwrap_or(&name);
+            let Some((split, key)) = array.split_once('/') else {
+                strays.push(array.to_owned());
                 continue;
             };
             let arrays = headers.entry(split.to_owned()).or_default();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::array::{Header, Kind, Values};
 use crate::npz::Npz;
+use crate::pickle::Pickle;
 use crate::report::{
     FeatureReport, Format, LabelReport, LengthSource, ReadReport, SplitReport, TokenReport,
     label_borders,
@@ -105,6 +106,11 @@ pub fn read(
         [b'P', b'K', ..] => {
             let mut source = Npz::open(file, path)?;
             assemble(&mut source, Format::Npz, path, options)
+        }
+        // Protocols 2 and above say so; below, a dictionary starts with a mark or as an empty one.
+        [0x80, ..] | [b'(', b'd', ..] | [b'}', ..] => {
+            let mut source = Pickle::open(file, path)?;
+            assemble(&mut source, Format::Pickle, path, options)
         }
         _ => Err(DataError::Format {
             path: path.to_owned(),
