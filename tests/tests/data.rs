@@ -1,5 +1,7 @@
 //! The readers on real files.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use modalign_data::{DataError, Dataset, LengthSource, ReadOptions, ReadReport, read};

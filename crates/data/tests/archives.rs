@@ -1,5 +1,7 @@
 //! What the readers say about archives that are not as they should be.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 

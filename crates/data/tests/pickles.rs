@@ -1,5 +1,7 @@
 //! Pickles written by numpy 1 and 2 in every protocol, see `fixtures/generate.py`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use modalign_data::{

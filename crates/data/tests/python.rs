@@ -1,6 +1,8 @@
 //! Random data sets pickled and archived by the Python at hand, and archives of this crate read by
 //! its numpy. Ignored where `python3` or its numpy is not there.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
