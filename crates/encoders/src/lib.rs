@@ -1,1 +1,21 @@
 #![doc = include_str!("../README.md")]
+
+mod encoder;
+mod error;
+mod lstm;
+mod modality;
+mod pooled;
+mod projection_head;
+mod regression_head;
+mod statistics;
+
+pub use crate::{
+    encoder::{Encoder, EncoderCache, EncoderConfig},
+    error::EncoderError,
+    lstm::{LstmEncoder, LstmEncoderCache, LstmEncoderConfig},
+    modality::Modality,
+    pooled::{PooledConfig, PooledEncoder, PooledEncoderCache},
+    projection_head::{ProjectionHead, ProjectionHeadCache},
+    regression_head::{RegressionHead, RegressionHeadCache, RegressionHeadConfig},
+    statistics::Statistics,
+};

@@ -1,0 +1,229 @@
+//! From a sequence of features to one vector an utterance.
+
+use modalign_core::{Parameters, Path, Scalar, check_shape};
+use ndarray::{Array2, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMutD};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EncoderError, LstmEncoder, LstmEncoderCache, LstmEncoderConfig, PooledConfig, PooledEncoder,
+    PooledEncoderCache, Statistics,
+};
+
+/// Which encoder, and its size.
+///
+/// ```
+/// use modalign_encoders::EncoderConfig;
+///
+/// let config: EncoderConfig =
+///     serde_json::from_str(r#"{"kind": "lstm", "hidden_size": 16, "output_size": 32}"#)?;
+/// config.validate()?;
+/// assert_eq!(config.output_size(20), 32);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EncoderConfig {
+    /// Passes an utterance vector on as it is, or the mean of a sequence over its steps: for
+    /// features that a pretrained model has computed. Nothing is trained.
+    Identity {},
+    /// Statistics over time through one layer.
+    Pooled(PooledConfig),
+    /// The last state of a long short-term memory through one layer.
+    Lstm(LstmEncoderConfig),
+}
+
+impl EncoderConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] naming the encoder and the field.
+    pub fn validate(&self) -> Result<(), EncoderError> {
+        match self {
+            Self::Identity {} => Ok(()),
+            Self::Pooled(config) => config.validate(),
+            Self::Lstm(config) => config.validate(),
+        }
+    }
+
+    /// Width of the representation of sequences with `input_size` features a step.
+    pub fn output_size(&self, input_size: usize) -> usize {
+        match self {
+            Self::Identity {} => input_size,
+            Self::Pooled(config) => config.output_size,
+            Self::Lstm(config) => config.output_size,
+        }
+    }
+}
+
+/// An encoder and, at the same time, the type of its gradient.
+#[derive(Debug, Clone)]
+pub enum Encoder<A> {
+    /// See [`EncoderConfig::Identity`].
+    Identity {
+        /// Features a step.
+        input_size: usize,
+    },
+    /// See [`EncoderConfig::Pooled`].
+    Pooled(PooledEncoder<A>),
+    /// See [`EncoderConfig::Lstm`].
+    Lstm(LstmEncoder<A>),
+}
+
+/// What the backward pass of [`Encoder`] needs.
+#[derive(Debug)]
+pub struct EncoderCache<A>(Inner<A>);
+
+#[derive(Debug)]
+enum Inner<A> {
+    Identity,
+    Pooled(PooledEncoderCache<A>),
+    Lstm(LstmEncoderCache<A>),
+}
+
+impl<A: Scalar> Encoder<A> {
+    /// Draws the initial weights for `input_size` features a step.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] or a size of 0.
+    pub fn new(
+        config: &EncoderConfig,
+        input_size: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Self, EncoderError> {
+        Ok(match config {
+            EncoderConfig::Identity {} => Self::Identity { input_size },
+            EncoderConfig::Pooled(config) => {
+                Self::Pooled(PooledEncoder::new(config, input_size, rng)?)
+            }
+            EncoderConfig::Lstm(config) => Self::Lstm(LstmEncoder::new(config, input_size, rng)?),
+        })
+    }
+
+    /// Width of the representation.
+    pub fn output_size(&self) -> usize {
+        match self {
+            Self::Identity { input_size } => *input_size,
+            Self::Pooled(encoder) => encoder.linear.output_size(),
+            Self::Lstm(encoder) => encoder.linear.output_size(),
+        }
+    }
+
+    /// Representations `[B, output_size]` of `x [B, T, D]` with a length in 1..=T a row, and the
+    /// cache of the backward pass. Steps beyond a row's length do not matter.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Length`], or a width that does not fit.
+    pub fn forward(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        rng: &mut impl Rng,
+    ) -> Result<(Array2<A>, EncoderCache<A>), EncoderError> {
+        Ok(match self {
+            Self::Identity { .. } => (self.infer(x, lengths)?, EncoderCache(Inner::Identity)),
+            Self::Pooled(encoder) => {
+                let (y, cache) = encoder.forward(x, lengths, rng)?;
+                (y, EncoderCache(Inner::Pooled(cache)))
+            }
+            Self::Lstm(encoder) => {
+                let (y, cache) = encoder.forward(x, lengths, rng)?;
+                (y, EncoderCache(Inner::Lstm(cache)))
+            }
+        })
+    }
+
+    /// As [`forward`](Self::forward), without dropout and without a cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+        match self {
+            Self::Identity { input_size } => {
+                let (rows, steps, _) = x.dim();
+                check_shape(
+                    "identity encoder",
+                    "x",
+                    x.shape(),
+                    &[rows, steps, *input_size],
+                )?;
+                Statistics::Mean.apply(x, lengths)
+            }
+            Self::Pooled(encoder) => encoder.infer(x, lengths),
+            Self::Lstm(encoder) => encoder.infer(x, lengths),
+        }
+    }
+
+    /// Adds the gradient of the weights to `grads`. The input is data and gets none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Kind`] if the cache or `grads` belongs to another kind of encoder, or a
+    /// gradient that does not fit.
+    pub fn backward(
+        &self,
+        cache: EncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        match (self, cache.0, grads) {
+            (Self::Identity { .. }, Inner::Identity, Self::Identity { .. }) => Ok(()),
+            (Self::Pooled(encoder), Inner::Pooled(cache), Self::Pooled(grads)) => {
+                encoder.backward(cache, dy, grads)
+            }
+            (Self::Lstm(encoder), Inner::Lstm(cache), Self::Lstm(grads)) => {
+                encoder.backward(cache, dy, grads)
+            }
+            _ => Err(EncoderError::Kind),
+        }
+    }
+}
+
+impl<A: Scalar> Parameters<A> for Encoder<A> {
+    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&str, ArrayViewD<'a, A>)) {
+        match self {
+            Self::Identity { .. } => {}
+            Self::Pooled(encoder) => encoder.visit(path, visitor),
+            Self::Lstm(encoder) => encoder.visit(path, visitor),
+        }
+    }
+
+    fn visit_mut<'a>(
+        &'a mut self,
+        path: &mut Path,
+        visitor: &mut dyn FnMut(&str, ArrayViewMutD<'a, A>),
+    ) {
+        match self {
+            Self::Identity { .. } => {}
+            Self::Pooled(encoder) => encoder.visit_mut(path, visitor),
+            Self::Lstm(encoder) => encoder.visit_mut(path, visitor),
+        }
+    }
+
+    fn zip_mut<'a>(
+        &'a mut self,
+        other: &'a Self,
+        path: &mut Path,
+        visitor: &mut dyn FnMut(&str, ArrayViewMutD<'a, A>, ArrayViewD<'a, A>),
+    ) {
+        match (self, other) {
+            (Self::Pooled(encoder), Self::Pooled(other)) => encoder.zip_mut(other, path, visitor),
+            (Self::Lstm(encoder), Self::Lstm(other)) => encoder.zip_mut(other, path, visitor),
+            _ => {}
+        }
+    }
+
+    fn zeros_like(&self) -> Self {
+        match self {
+            Self::Identity { input_size } => Self::Identity {
+                input_size: *input_size,
+            },
+            Self::Pooled(encoder) => Self::Pooled(encoder.zeros_like()),
+            Self::Lstm(encoder) => Self::Lstm(encoder.zeros_like()),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The encoder of the published method for audio and vision.
+//!
+//! ```text
+//! r = W dropout(h_L) + b,   h_L the hidden state after the last valid step
+//! ```
+//!
+//! Source: the audio and vision sub-network of Self-MM (Yu et al., AAAI 2021) as its published code
+//! has it.
+
+use modalign_core::{Scalar, impl_parameters};
+use modalign_nn::{Dropout, DropoutCache, Fixed, Linear, LinearCache, Lstm, LstmCache, LstmConfig};
+use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::EncoderError;
+use crate::error::{check_rate, check_size};
+
+/// The size of an [`LstmEncoder`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LstmEncoderConfig {
+    /// Width H of the state.
+    pub hidden_size: usize,
+    /// Dropout on the last hidden state, in [0, 1).
+    pub dropout: f64,
+    /// Width of the representation.
+    pub output_size: usize,
+}
+
+impl Default for LstmEncoderConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 32,
+            dropout: 0.0,
+            output_size: 32,
+        }
+    }
+}
+
+impl LstmEncoderConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] naming the field.
+    pub fn validate(&self) -> Result<(), EncoderError> {
+        check_size("lstm encoder", "hidden_size", self.hidden_size)?;
+        check_rate("lstm encoder", "dropout", self.dropout)?;
+        check_size("lstm encoder", "output_size", self.output_size)
+    }
+}
+
+/// An encoder of the last hidden state and, at the same time, the type of its gradient.
+#[derive(Debug, Clone)]
+pub struct LstmEncoder<A> {
+    /// One layer, forward in time.
+    pub lstm: Lstm<A>,
+    /// Not trained.
+    pub dropout: Fixed<A, Dropout>,
+    /// From the last hidden state to the representation.
+    pub linear: Linear<A>,
+}
+impl_parameters!(LstmEncoder {
+    lstm,
+    dropout,
+    linear
+});
+
+/// What the backward pass of [`LstmEncoder`] needs.
+#[derive(Debug)]
+pub struct LstmEncoderCache<A> {
+    lstm: LstmCache<A>,
+    dropout: DropoutCache<A, Ix2>,
+    linear: LinearCache<A>,
+}
+
+impl<A: Scalar> LstmEncoder<A> {
+    /// Draws the initial weights for `input_size` features a step.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] or a size of 0.
+    pub fn new(
+        config: &LstmEncoderConfig,
+        input_size: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Self, EncoderError> {
+        config.validate()?;
+        let form = LstmConfig {
+            hidden_size: config.hidden_size,
+            ..LstmConfig::default()
+        };
+        Ok(Self {
+            lstm: Lstm::new(input_size, &form, rng)?,
+            dropout: Fixed::new(Dropout::new(config.dropout)?),
+            linear: Linear::new(config.hidden_size, config.output_size, rng)?,
+        })
+    }
+
+    /// Representations `[B, output_size]` of `x [B, T, D]`, and the cache of the backward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Nn`] for lengths or a width that do not fit.
+    pub fn forward(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        rng: &mut impl Rng,
+    ) -> Result<(Array2<A>, LstmEncoderCache<A>), EncoderError> {
+        let (h, lstm) = self.lstm.forward_final(x, lengths)?;
+        let (h, dropout) = self.dropout.forward(h, rng);
+        let (y, linear) = self.linear.forward(h.view())?;
+        Ok((
+            y,
+            LstmEncoderCache {
+                lstm,
+                dropout,
+                linear,
+            },
+        ))
+    }
+
+    /// As [`forward`](Self::forward), without dropout and without a cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+        Ok(self
+            .linear
+            .infer(self.lstm.infer_final(x, lengths)?.view())?)
+    }
+
+    /// Adds the gradient of the weights to `grads`. The input is data and gets none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Nn`] if `dy` does not fit.
+    pub fn backward(
+        &self,
+        cache: LstmEncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let dh = self.linear.backward(cache.linear, dy, &mut grads.linear)?;
+        let dh = self.dropout.backward(cache.dropout, dh)?;
+        Ok(self
+            .lstm
+            .backward_final(cache.lstm, dh.view(), &mut grads.lstm)?)
+    }
+}

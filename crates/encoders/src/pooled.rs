@@ -1,0 +1,139 @@
+//! An encoder of statistics over time, for vectors and for sequences whose order matters little.
+//!
+//! ```text
+//! r = relu(W dropout(statistics(x)) + b)
+//! ```
+
+use modalign_core::{Scalar, impl_parameters};
+use modalign_nn::{Activation, ActivationCache, Dropout, DropoutCache, Fixed, Linear, LinearCache};
+use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{check_rate, check_size};
+use crate::{EncoderError, Statistics};
+
+/// The size of a [`PooledEncoder`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PooledConfig {
+    /// What is taken over time.
+    pub statistics: Statistics,
+    /// Dropout on the statistics, in [0, 1).
+    pub dropout: f64,
+    /// Width of the representation.
+    pub output_size: usize,
+}
+
+impl Default for PooledConfig {
+    fn default() -> Self {
+        Self {
+            statistics: Statistics::Mean,
+            dropout: 0.5,
+            output_size: 64,
+        }
+    }
+}
+
+impl PooledConfig {
+    /// Checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] naming the field.
+    pub fn validate(&self) -> Result<(), EncoderError> {
+        check_rate("pooled encoder", "dropout", self.dropout)?;
+        check_size("pooled encoder", "output_size", self.output_size)
+    }
+}
+
+/// An encoder of statistics over time and, at the same time, the type of its gradient.
+#[derive(Debug, Clone)]
+pub struct PooledEncoder<A> {
+    /// Not trained.
+    pub statistics: Fixed<A, Statistics>,
+    /// Not trained.
+    pub dropout: Fixed<A, Dropout>,
+    /// From the statistics to the representation.
+    pub linear: Linear<A>,
+}
+impl_parameters!(PooledEncoder {
+    statistics,
+    dropout,
+    linear
+});
+
+/// What the backward pass of [`PooledEncoder`] needs.
+#[derive(Debug)]
+pub struct PooledEncoderCache<A> {
+    linear: LinearCache<A>,
+    activation: ActivationCache<A, Ix2>,
+}
+
+impl<A: Scalar> PooledEncoder<A> {
+    /// Draws the initial weights for `input_size` features a step.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Config`] or a size of 0.
+    pub fn new(
+        config: &PooledConfig,
+        input_size: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Self, EncoderError> {
+        config.validate()?;
+        let width = config.statistics.output_size(input_size);
+        Ok(Self {
+            statistics: Fixed::new(config.statistics),
+            dropout: Fixed::new(Dropout::new(config.dropout)?),
+            linear: Linear::new(width, config.output_size, rng)?,
+        })
+    }
+
+    /// Representations `[B, output_size]` of `x [B, T, D]`, and the cache of the backward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Length`], or a width that does not fit.
+    pub fn forward(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        rng: &mut impl Rng,
+    ) -> Result<(Array2<A>, PooledEncoderCache<A>), EncoderError> {
+        // The input is data: nobody asks for its gradient, so the dropout mask need not be kept.
+        let (kept, _): (_, DropoutCache<A, Ix2>) = self
+            .dropout
+            .forward(self.statistics.apply(x, lengths)?, rng);
+        let (z, linear) = self.linear.forward(kept.view())?;
+        let (y, activation) = Activation::Relu.forward(z);
+        Ok((y, PooledEncoderCache { linear, activation }))
+    }
+
+    /// As [`forward`](Self::forward), without dropout and without a cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+        let statistics = self.statistics.apply(x, lengths)?;
+        Ok(Activation::Relu.infer(self.linear.infer(statistics.view())?))
+    }
+
+    /// Adds the gradient of the weights to `grads`. The input is data and gets none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Nn`] if `dy` does not fit.
+    pub fn backward(
+        &self,
+        cache: PooledEncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let dz = Activation::Relu.backward(cache.activation, dy.to_owned())?;
+        Ok(self
+            .linear
+            .backward_parameters(cache.linear, dz.view(), &mut grads.linear)?)
+    }
+}
