@@ -1,1 +1,30 @@
 #![doc = include_str!("../README.md")]
+
+mod checkpoint;
+mod config;
+mod error;
+mod experiment;
+mod history;
+mod model;
+mod objective;
+mod observer;
+mod predictor;
+mod prepared;
+mod recipe;
+mod trainer;
+
+pub use crate::{
+    checkpoint::Checkpoint,
+    config::{
+        Accumulation, DataConfig, ExperimentConfig, ModalityConfig, ModalityConfigs,
+        ObjectiveConfig, PairConfig, TrainingConfig,
+    },
+    error::TrainError,
+    experiment::{Experiment, RunResult, Variant, cross_validate, run},
+    history::{EpochRecord, LabelMovement, LossTerms},
+    model::{Branch, Input, Model, ModelCache, OutputGradients, Outputs},
+    objective::{Objective, Targets},
+    observer::{Event, Observer},
+    predictor::{Prediction, Predictor},
+    recipe::Recipe,
+};

@@ -1,0 +1,146 @@
+//! A trained model with all that is needed to use it, as one safetensors file.
+
+use std::path::Path;
+
+use modalign_core::{Store, Stream, rng};
+use modalign_data::Standardizer;
+use ndarray::{Array1, array};
+
+use crate::model::Model;
+use crate::prepared::Preparation;
+use crate::{ExperimentConfig, TrainError};
+
+/// The version of the layout of arrays and metadata, raised when it changes.
+const FORMAT: &str = "1";
+
+/// A trained model: configuration, seed, standardisation and weights.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub(crate) config: ExperimentConfig,
+    pub(crate) seed: u64,
+    pub(crate) preparation: Vec<Preparation>,
+    pub(crate) model: Model<f32>,
+}
+
+impl Checkpoint {
+    /// The configuration it was trained with.
+    pub fn config(&self) -> &ExperimentConfig {
+        &self.config
+    }
+
+    /// The seed of its run.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Writes the file whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Store`] with the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrainError> {
+        let path = path.as_ref();
+        let config =
+            serde_json::to_string(&self.config).map_err(|error| TrainError::Checkpoint {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
+        let mut store = Store::default();
+        store
+            .metadata
+            .insert("format".to_owned(), FORMAT.to_owned());
+        store.metadata.insert("config".to_owned(), config);
+        store
+            .metadata
+            .insert("seed".to_owned(), self.seed.to_string());
+        for one in &self.preparation {
+            let modality = one.modality;
+            store.insert(format!("input.{modality}.width"), &array![one.width as u64]);
+            if let Some(standardizer) = &one.standardizer {
+                store.insert(format!("input.{modality}.mean"), &standardizer.mean);
+                store.insert(format!("input.{modality}.scale"), &standardizer.scale);
+            }
+        }
+        store.insert_parameters("model", &self.model);
+        Ok(store.save(path)?)
+    }
+
+    /// Reads a file that [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Store`] for a file that cannot be read, is cut, or lacks an array or has one of
+    /// another shape; [`TrainError::Checkpoint`] for metadata that is absent or not understood.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, TrainError> {
+        let path = path.as_ref();
+        let refuse = |reason: String| TrainError::Checkpoint {
+            path: path.to_owned(),
+            reason,
+        };
+        let store = Store::load(path)?;
+        let entry = |key: &str| {
+            store.metadata.get(key).ok_or_else(|| {
+                refuse(format!(
+                    "no metadata entry {key}: it is not a modalign checkpoint"
+                ))
+            })
+        };
+        let format = entry("format")?;
+        if format != FORMAT {
+            return Err(refuse(format!(
+                "format {format}, this version reads format {FORMAT}"
+            )));
+        }
+        let config: ExperimentConfig = serde_json::from_str(entry("config")?)
+            .map_err(|error| refuse(format!("its configuration: {error}")))?;
+        config.validate()?;
+        let seed = entry("seed")?;
+        let seed = seed
+            .parse()
+            .map_err(|_| refuse(format!("its seed is {seed:?}")))?;
+
+        let vector = |name: String, width: usize| -> Result<Array1<f32>, TrainError> {
+            let found = store.array::<f32>(&name)?;
+            let shape = found.shape().to_vec();
+            found.into_shape_with_order(width).map_err(|_| {
+                refuse(format!(
+                    "{name} has shape {shape:?}, expected {:?}",
+                    [width]
+                ))
+            })
+        };
+        let preparation = config
+            .modalities_in_use()
+            .map(|modality| {
+                let width = store.array::<u64>(&format!("input.{modality}.width"))?;
+                let width = width.first().map_or(0, |&width| width as usize);
+                let standardizer = if config.data.standardize {
+                    Some(Standardizer {
+                        mean: vector(format!("input.{modality}.mean"), width)?,
+                        scale: vector(format!("input.{modality}.scale"), width)?,
+                        clip: Some(config.data.clip),
+                    })
+                } else {
+                    None
+                };
+                let features = config.modality(modality).features.clone();
+                Ok(Preparation {
+                    modality,
+                    features,
+                    width,
+                    standardizer,
+                })
+            })
+            .collect::<Result<Vec<_>, TrainError>>()?;
+
+        let widths: Vec<_> = preparation.iter().map(|one| one.width).collect();
+        let mut model = Model::new(&config, &widths, &mut rng(seed, Stream::Initialisation))?;
+        store.read_parameters("model", &mut model)?;
+        Ok(Self {
+            config,
+            seed,
+            preparation,
+            model,
+        })
+    }
+}

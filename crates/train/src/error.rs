@@ -1,0 +1,94 @@
+//! Everything that can stop an experiment.
+
+use std::path::PathBuf;
+
+use modalign_encoders::Modality;
+use thiserror::Error;
+
+/// Why an experiment could not be run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A value of the configuration is out of its range.
+    #[error("configuration: {key} must be {expected}, found {found}")]
+    Config {
+        /// Its dotted key.
+        key: String,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A modality of the checkpoint has other features than the data.
+    #[error(
+        "{modality}: the model was trained on {expected} features a step, the data has {found}"
+    )]
+    Width {
+        /// The modality.
+        modality: Modality,
+        /// What the model expects.
+        expected: usize,
+        /// What the data has.
+        found: usize,
+    },
+    /// The loss or a gradient is no longer finite.
+    #[error("{run}: {term} is {value} in epoch {epoch}, batch {batch} (first row: {id})")]
+    NotFinite {
+        /// The run.
+        run: String,
+        /// The term.
+        term: String,
+        /// What it became.
+        value: f64,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The batch within the epoch, from 1.
+        batch: usize,
+        /// The id of the batch's first row.
+        id: String,
+    },
+    /// A split has too few rows for what is asked.
+    #[error("the {split} split has {found} rows, {expected} are needed {purpose}")]
+    TooFewRows {
+        /// The split.
+        split: &'static str,
+        /// How many rows are needed.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+        /// For what.
+        purpose: &'static str,
+    },
+    /// A checkpoint's metadata cannot be understood.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] modalign_data::DataError),
+    /// A layer.
+    #[error(transparent)]
+    Nn(#[from] modalign_nn::NnError),
+    /// An encoder or a head.
+    #[error(transparent)]
+    Encoder(#[from] modalign_encoders::EncoderError),
+    /// The fusion.
+    #[error(transparent)]
+    Fusion(#[from] modalign_fusion::FusionError),
+    /// The shared-information loss.
+    #[error(transparent)]
+    Covariance(#[from] modalign_covariance::CovarianceError),
+    /// The label generator.
+    #[error(transparent)]
+    Labels(#[from] modalign_labels::LabelError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] modalign_metrics::MetricsError),
+    /// A stored file.
+    #[error(transparent)]
+    Store(#[from] modalign_core::StoreError),
+}

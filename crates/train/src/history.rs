@@ -1,0 +1,85 @@
+//! What happened in each epoch.
+
+use modalign_encoders::Modality;
+use modalign_labels::UpdateReport;
+use modalign_metrics::Report;
+use serde::{Deserialize, Serialize};
+
+/// The terms of the loss of a batch, or their means over an epoch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LossTerms {
+    /// The sum that is minimised.
+    pub total: f64,
+    /// Mean absolute error of the fused prediction.
+    pub multimodal: f64,
+    /// The unimodal tasks, each as it enters the total.
+    pub unimodal: Vec<(Modality, f64)>,
+    /// The shared-information loss as it enters the total.
+    pub shared_information: f64,
+    /// The distance of each pair of modalities, before any weight.
+    pub pairs: Vec<(Modality, Modality, f64)>,
+}
+
+impl LossTerms {
+    /// Adds another batch's terms, each times `weight`. An empty set takes the other's structure.
+    pub(crate) fn accumulate(&mut self, other: &Self, weight: f64) {
+        if self.unimodal.is_empty() {
+            self.unimodal = other
+                .unimodal
+                .iter()
+                .map(|&(modality, _)| (modality, 0.0))
+                .collect();
+        }
+        if self.pairs.is_empty() {
+            self.pairs = other
+                .pairs
+                .iter()
+                .map(|&(left, right, _)| (left, right, 0.0))
+                .collect();
+        }
+        self.total += weight * other.total;
+        self.multimodal += weight * other.multimodal;
+        self.shared_information += weight * other.shared_information;
+        for (sum, term) in self.unimodal.iter_mut().zip(&other.unimodal) {
+            sum.1 += weight * term.1;
+        }
+        for (sum, term) in self.pairs.iter_mut().zip(&other.pairs) {
+            sum.2 += weight * term.2;
+        }
+    }
+}
+
+/// One epoch of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Means over the rows of the epoch's batches.
+    pub train: LossTerms,
+    /// Mean norm of the gradient of a step, before clipping.
+    pub gradient_norm: f64,
+    /// What early stopping looks at: the mean absolute error on the validation split.
+    pub valid_loss: f64,
+    /// Every metric on the validation split.
+    pub valid: Report,
+    /// Whether this epoch has the lowest validation loss so far.
+    pub is_best: bool,
+    /// How far the generated labels have moved, one entry a modality.
+    pub labels: Vec<LabelMovement>,
+    /// What the label generator did in this epoch.
+    pub label_updates: UpdateReport,
+}
+
+/// How far the generated labels of one modality are from the multimodal labels, over the training
+/// rows, at the end of an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelMovement {
+    /// The modality.
+    pub modality: Modality,
+    /// Mean of y_s − y_m.
+    pub mean_shift: f64,
+    /// Mean of |y_s − y_m|.
+    pub mean_absolute_shift: f64,
+    /// Quantiles 0.05, 0.25, 0.5, 0.75 and 0.95 of y_s − y_m.
+    pub quantiles: [f64; 5],
+}

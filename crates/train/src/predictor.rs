@@ -1,0 +1,108 @@
+//! Scores for new rows.
+
+use modalign_data::Split;
+use modalign_encoders::Modality;
+use modalign_metrics::{Report, evaluate};
+use serde::Serialize;
+
+use crate::prepared::prepare;
+use crate::trainer::predict;
+use crate::{Checkpoint, TrainError};
+
+/// The scores of one row, on the label scale of the data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The row's id.
+    pub id: String,
+    /// Its label.
+    pub label: f32,
+    /// The score of all modalities together.
+    pub fused: f32,
+    /// The score of each modality by itself.
+    pub unimodal: Vec<(Modality, f32)>,
+    /// Where each modality pulls: its own score minus the fused one.
+    pub pull: Vec<(Modality, f32)>,
+}
+
+/// Applies a trained model.
+///
+/// One value can serve several threads.
+#[derive(Debug, Clone)]
+pub struct Predictor {
+    checkpoint: Checkpoint,
+}
+
+impl Predictor {
+    /// From a trained model.
+    pub fn new(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint }
+    }
+
+    /// The model in use.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Gives the model back.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// Scores every row, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Data`] if the split lacks a feature array the model needs,
+    /// [`TrainError::Width`] if one has another width than in training.
+    pub fn predict(&self, split: &Split) -> Result<Vec<Prediction>, TrainError> {
+        let Checkpoint {
+            config,
+            preparation,
+            model,
+            ..
+        } = &self.checkpoint;
+        let neutral = config.data.neutral_label;
+        let prepared = prepare(preparation, neutral, split)?;
+        let scores = predict(model, preparation, &prepared)?;
+        Ok((0..prepared.len())
+            .map(|row| {
+                let fused = scores.fused[row];
+                let column = scores.unimodal.column(row);
+                let each = |offset: f32| {
+                    config
+                        .modalities_in_use()
+                        .zip(column)
+                        .map(move |(modality, &score)| (modality, score + offset))
+                };
+                Prediction {
+                    id: split.id[row].clone(),
+                    label: split.labels[row],
+                    fused: fused + neutral,
+                    unimodal: each(neutral).collect(),
+                    pull: each(-fused).collect(),
+                }
+            })
+            .collect())
+    }
+
+    /// The metrics on a split, under the convention the model was trained with.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict).
+    pub fn evaluate(&self, split: &Split) -> Result<Report, TrainError> {
+        let Checkpoint {
+            config,
+            preparation,
+            model,
+            ..
+        } = &self.checkpoint;
+        let prepared = prepare(preparation, config.data.neutral_label, split)?;
+        let fused = predict(model, preparation, &prepared)?.fused;
+        Ok(evaluate(
+            config.data.convention,
+            fused.view(),
+            prepared.labels.view(),
+        )?)
+    }
+}
