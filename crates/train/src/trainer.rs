@@ -153,7 +153,7 @@ impl<'a> Trainer<'a> {
             None => Array2::zeros((0, rows)),
         };
         Ok(TrainedRun {
-            model: self.model,
+            model,
             history,
             best_epoch,
             valid,
