@@ -8,77 +8,103 @@
 //! In two passes, means first: the one-pass form `XᵀX − N m mᵀ` loses all digits when the means are
 //! large against the spread. An error `δ` of the means enters the covariance only as `δ δᵀ`.
 
-use modalign_core::Scalar;
-use modalign_linalg::{Operand, column_means, syrk};
-use ndarray::{Array1, Array2, ArrayView2};
+use std::slice;
 
-use crate::{CovarianceError, workspace::MAX_SIDE};
+use modalign_core::Scalar;
+use ndarray::Array2;
+
+use crate::covariances::{estimate_covariance, pull_back};
+use crate::samples::{Sample, Samples};
+use crate::{Batch, CovarianceError, workspace::Workspace};
 
 /// Covariance of the columns of `x`.
 ///
 /// ```text
-/// C = (X − 1 mᵀ)ᵀ (X − 1 mᵀ) / (N − ddof)        m: column means
+/// m = Σ_n w_n x_n / V_1                                V_1 = Σ_n w_n, V_2 = Σ_n w_n²
+/// C = Σ_n w_n (x_n − m)(x_n − m)ᵀ / (V_1 − ddof V_2 / V_1)
 /// ```
 ///
-/// `x [N, D]` gives `[D, D]`, symmetric to the last bit. The divisor is `N − ddof`: 1 for the
-/// unbiased estimate, 0 for the mean over the rows received. A constant column has covariance zero
-/// with every column.
+/// `x [N, D]` gives `[D, D]`, symmetric to the last bit. Without row weights the divisor is
+/// `N − ddof`; with weights of 0 and 1 it is the number of ones less `ddof`. `ddof = 1` makes the
+/// estimate unbiased for independent rows, whatever their weights; 0 takes the mean. A constant
+/// column has covariance zero with every column.
 ///
 /// # Errors
 ///
-/// [`CovarianceError::TooFewRows`] unless `N > ddof`, [`CovarianceError::NoColumns`],
-/// [`CovarianceError::NonFinite`] naming the first NaN or infinite entry,
-/// [`CovarianceError::Overflow`], [`CovarianceError::TooLarge`] for `D` above
+/// [`CovarianceError::TooFewRows`] unless more than `ddof` rows count,
+/// [`CovarianceError::NoColumns`], [`CovarianceError::RowWeights`],
+/// [`CovarianceError::RowWeight`], [`CovarianceError::NonFinite`] naming the first NaN or infinite
+/// entry, [`CovarianceError::Overflow`], [`CovarianceError::TooLarge`] for `D` above
 /// [`MAX_SIDE`](crate::MAX_SIDE).
 ///
 /// # Examples
 ///
 /// ```
-/// use modalign_covariance::covariance;
+/// use modalign_covariance::{Batch, covariance};
 /// use ndarray::array;
 ///
 /// let x = array![[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]];
 /// assert_eq!(covariance(x.view(), 1)?, array![[1.0, 2.5], [2.5, 7.0]]);
+///
+/// let weights = array![2.0, 0.0, 2.0];
+/// let weighted = Batch::from(x.view()).weighted(weights.view());
+/// assert_eq!(covariance(weighted, 1)?, array![[2.0, 5.0], [5.0, 12.5]]);
 /// # Ok::<(), modalign_covariance::CovarianceError>(())
 /// ```
-pub fn covariance<A: Scalar>(x: ArrayView2<A>, ddof: usize) -> Result<Array2<A>, CovarianceError> {
-    Ok(moments(x, ddof)?.covariance)
-}
-
-/// The moments of one matrix, for losses that go through its covariance.
-pub(crate) struct Moments<A> {
-    pub(crate) means: Array1<A>,
-    pub(crate) divisor: f64,
-    pub(crate) covariance: Array2<A>,
-}
-
-pub(crate) fn moments<A: Scalar>(
-    x: ArrayView2<A>,
+pub fn covariance<'a, A: Scalar>(
+    x: impl Into<Batch<'a, A>>,
     ddof: usize,
-) -> Result<Moments<A>, CovarianceError> {
-    let mut means = Array1::zeros(x.ncols());
-    let divisor = centre(0, x, ddof, &mut means)?;
-    let side = x.ncols();
-    if side > MAX_SIDE {
-        return Err(CovarianceError::TooLarge {
-            side,
-            limit: MAX_SIDE,
+) -> Result<Array2<A>, CovarianceError> {
+    let batch = x.into();
+    let mut sample = Sample::new(0);
+    sample.set(batch, ddof)?;
+    Ok(estimate(&batch, &sample, ddof)?.into_array())
+}
+
+/// The value of a penalty on the covariance of one matrix, and its gradient in the matrix.
+///
+/// `penalty` returns the value and replaces the covariance by the gradient in it.
+pub(crate) fn penalise<A: Scalar>(
+    batch: Batch<A>,
+    ddof: usize,
+    penalty: impl FnOnce(&mut Array2<A>) -> f64,
+) -> Result<(A, Array2<A>), CovarianceError> {
+    let mut sample = Sample::new(0);
+    sample.set(batch, ddof)?;
+    let mut gamma = estimate(&batch, &sample, ddof)?.into_array();
+    let value = A::from_f64(penalty(&mut gamma));
+    if !value.is_finite() {
+        return Err(CovarianceError::Overflow {
+            first: 0,
+            second: 0,
         });
     }
-    let mut covariance = Array2::zeros((side, side));
-    let scale = A::from_f64(1.0 / divisor);
-    syrk(
-        scale,
-        Operand::from(&x).centered(&means).t(),
-        A::zero(),
-        &mut covariance,
-    )?;
-    if covariance.iter().all(|entry| entry.is_finite()) {
-        Ok(Moments {
-            means,
-            divisor,
-            covariance,
-        })
+    let mut gradient = Array2::zeros(batch.features.raw_dim());
+    let batches = |_| batch;
+    let samples = Samples {
+        batches: &batches,
+        members: slice::from_ref(&sample),
+        ddof,
+    };
+    pull_back(&samples, 0, gamma.view(), &mut gradient)?;
+    Ok((value, gradient))
+}
+
+fn estimate<A: Scalar>(
+    batch: &Batch<A>,
+    sample: &Sample<A>,
+    ddof: usize,
+) -> Result<Workspace<A>, CovarianceError> {
+    let batches = |_| *batch;
+    let samples = Samples {
+        batches: &batches,
+        members: slice::from_ref(sample),
+        ddof,
+    };
+    let mut covariance = Workspace::default();
+    estimate_covariance(&samples, 0, &mut covariance)?;
+    if covariance.entries().iter().all(|entry| entry.is_finite()) {
+        Ok(covariance)
     } else {
         Err(CovarianceError::Overflow {
             first: 0,
@@ -87,51 +113,12 @@ pub(crate) fn moments<A: Scalar>(
     }
 }
 
-/// Checks a modality, sets its column means, and returns its divisor.
-pub(crate) fn centre<A: Scalar>(
-    modality: usize,
-    x: ArrayView2<A>,
-    ddof: usize,
-    means: &mut Array1<A>,
-) -> Result<f64, CovarianceError> {
-    let (rows, columns) = x.dim();
-    if columns == 0 {
-        return Err(CovarianceError::NoColumns { modality });
-    }
-    if rows <= ddof {
-        return Err(CovarianceError::TooFewRows {
-            modality,
-            rows,
-            ddof,
-        });
-    }
-    if means.len() != columns {
-        *means = Array1::zeros(columns);
-    }
-    column_means(&x, None, means)?;
-    // A NaN or an infinity in a column makes its mean one too, so the features need no pass of
-    // their own.
-    if means.iter().all(|mean| mean.is_finite()) {
-        return Ok((rows - ddof) as f64);
-    }
-    match x.indexed_iter().find(|(_, entry)| !entry.is_finite()) {
-        Some(((row, column), _)) => Err(CovarianceError::NonFinite {
-            modality,
-            row,
-            column,
-        }),
-        None => Err(CovarianceError::Overflow {
-            first: modality,
-            second: modality,
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_SIDE;
     use approx::assert_abs_diff_eq;
-    use ndarray::{Array, Axis, array, s};
+    use ndarray::{Array, Array1, Axis, array, s};
     use proptest::prelude::*;
 
     fn naive(x: &Array2<f64>, ddof: usize) -> Array2<f64> {

@@ -2,17 +2,15 @@
 //!
 //! ```text
 //! p = (1/D) Σ_{k ≠ l} C_kl²
+//! Γ = (2/D) offdiag(C)
 //! dp/dX = 4 / (D (N − ddof)) · (X − 1 mᵀ) offdiag(C)
 //! ```
-//!
-//! The factor 4 is 2 from the square and 2 because `x_nk` enters both `C_kl` and `C_lk`.
 
 use modalign_core::Scalar;
-use modalign_linalg::{Operand, gemm};
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
-use crate::CovarianceError;
-use crate::covariance::{Moments, moments};
+use crate::covariance::penalise;
+use crate::{Batch, CovarianceError};
 
 /// Sum of the squared off-diagonal covariances over D, and its gradient in `x`.
 ///
@@ -45,27 +43,17 @@ use crate::covariance::{Moments, moments};
 ///
 /// Adrien Bardes, Jean Ponce, Yann LeCun, "VICReg: Variance-Invariance-Covariance Regularization
 /// for Self-Supervised Learning", 2022 (the covariance term).
-pub fn off_diagonal_penalty<A: Scalar>(
-    x: ArrayView2<A>,
+pub fn off_diagonal_penalty<'a, A: Scalar>(
+    x: impl Into<Batch<'a, A>>,
     ddof: usize,
 ) -> Result<(A, Array2<A>), CovarianceError> {
-    let Moments {
-        means,
-        divisor,
-        covariance: mut off_diagonal,
-    } = moments(x, ddof)?;
-    off_diagonal.diag_mut().fill(A::zero());
-    let width = x.ncols() as f64;
-    let value = off_diagonal
-        .iter()
-        .map(|entry| entry.as_f64().powi(2))
-        .sum::<f64>()
-        / width;
-    let mut gradient = Array2::zeros(x.raw_dim());
-    let factor = A::from_f64(4.0 / (width * divisor));
-    let centered = Operand::from(&x).centered(&means);
-    gemm(factor, centered, &off_diagonal, A::zero(), &mut gradient)?;
-    Ok((A::from_f64(value), gradient))
+    penalise(x.into(), ddof, |covariance| {
+        let width = covariance.ncols() as f64;
+        covariance.diag_mut().fill(A::zero());
+        let sum: f64 = covariance.iter().map(|entry| entry.as_f64().powi(2)).sum();
+        *covariance *= A::from_f64(2.0 / width);
+        sum / width
+    })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub enum CovarianceError {
         found: usize,
     },
     /// Not more rows than degrees of freedom are taken off, so that the divisor is not positive.
+    /// Rows of weight 0 do not count.
     #[error("modality {modality} has {rows} rows, more than ddof = {ddof} are needed")]
     TooFewRows {
         /// The modality.
@@ -27,6 +28,26 @@ pub enum CovarianceError {
         rows: usize,
         /// The degrees of freedom taken off.
         ddof: usize,
+    },
+    /// There are not as many row weights as rows.
+    #[error("modality {modality} has {expected} rows and {found} row weights")]
+    RowWeights {
+        /// The modality.
+        modality: usize,
+        /// Its rows.
+        expected: usize,
+        /// The weights given.
+        found: usize,
+    },
+    /// A row weight is negative, NaN or infinite.
+    #[error("the weight of row {row} of modality {modality} is {found}, expected 0 or above")]
+    RowWeight {
+        /// The modality.
+        modality: usize,
+        /// The row.
+        row: usize,
+        /// Its weight.
+        found: f64,
     },
     /// A matrix without columns.
     #[error("modality {modality} has no columns")]
@@ -46,6 +67,19 @@ pub enum CovarianceError {
         second: usize,
         /// Their numbers of columns.
         widths: [usize; 2],
+    },
+    /// Two modalities whose rows are matched have different numbers of them.
+    #[error(
+        "modality {first} has {} rows, modality {second} has {}: their rows are matched",
+        rows[0], rows[1]
+    )]
+    Rows {
+        /// One modality of the pair.
+        first: usize,
+        /// The other.
+        second: usize,
+        /// Their numbers of rows.
+        rows: [usize; 2],
     },
     /// The array for a gradient does not have the shape of its features.
     #[error("the gradient of modality {modality} has shape {found:?}, expected {expected:?}")]
@@ -127,6 +161,24 @@ pub enum CovarianceError {
         first: usize,
         /// The second.
         second: usize,
+    },
+    /// A running covariance is of another width than the features.
+    #[error("modality {modality} has {expected} columns, its running covariance {found}")]
+    RunningWidth {
+        /// The modality.
+        modality: usize,
+        /// The columns of its features.
+        expected: usize,
+        /// The columns of the running covariance.
+        found: usize,
+    },
+    /// Two settings, or a setting and a batch, that do not go together.
+    #[error("{setting} is not defined with {with}")]
+    Incompatible {
+        /// The setting.
+        setting: &'static str,
+        /// What it meets.
+        with: &'static str,
     },
     /// A setting is out of its range.
     #[error("{field} is {found}, expected {expected}")]

@@ -1,25 +1,39 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
+mod correlation;
 mod covariance;
-mod covariance_route;
+mod covariances;
+mod cross;
+mod cross_covariance;
 mod decorrelation;
+mod distance;
 mod error;
-mod gram_route;
+mod frobenius;
+mod gram;
+mod redundancy;
+mod running;
 mod samples;
 mod separation;
 mod shared_information;
+mod shrinkage;
 mod sums;
+mod variance_floor;
 mod weights;
 mod workspace;
 
 pub use crate::{
+    batch::Batch,
     covariance::covariance,
     decorrelation::off_diagonal_penalty,
+    distance::Distance,
     error::CovarianceError,
+    frobenius::Route,
+    running::RunningCovariance,
     separation::Separation,
-    shared_information::{
-        PairValue, Route, SharedInformation, SharedInformationConfig, Value, coral,
-    },
+    shared_information::{PairValue, SharedInformation, SharedInformationConfig, Value, coral},
+    shrinkage::Shrinkage,
+    variance_floor::VarianceFloor,
     weights::PairWeights,
     workspace::MAX_SIDE,
 };

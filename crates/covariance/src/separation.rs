@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::CovarianceError;
+use crate::distance::positive;
 
 /// The distance that a negative weight multiplies: `φ(l)` in place of the unbounded `l`.
 ///
@@ -47,18 +48,10 @@ impl Separation {
     ///
     /// [`CovarianceError::Config`] unless the bound is positive and finite.
     pub fn validate(&self) -> Result<(), CovarianceError> {
-        let (field, found) = match *self {
-            Self::Hinge { margin } => ("separation.margin", margin),
-            Self::Saturating { scale } => ("separation.scale", scale),
-        };
-        if found > 0.0 && found.is_finite() {
-            return Ok(());
+        match *self {
+            Self::Hinge { margin } => positive("separation.margin", margin),
+            Self::Saturating { scale } => positive("separation.scale", scale),
         }
-        Err(CovarianceError::Config {
-            field,
-            expected: "a positive number",
-            found,
-        })
     }
 
     /// `φ(l)` and `φ'(l)`.

@@ -10,14 +10,12 @@
 //! `C_i` is the covariance of modality i with divisor `ν_i = N_i − ddof` and `m_i` its column means.
 
 use modalign_core::Scalar;
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use crate::covariance::centre;
-use crate::covariance_route::CovarianceRoute;
-use crate::gram_route::GramRoute;
-use crate::samples::{GroupPair, Samples};
-use crate::{CovarianceError, PairWeights, Separation};
+use crate::distance::PairDistance;
+use crate::samples::{GroupPair, Sample, Samples};
+use crate::{Batch, CovarianceError, Distance, PairWeights, Route, Separation, Shrinkage};
 
 /// Settings of [`SharedInformation`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,18 +25,21 @@ pub struct SharedInformationConfig {
     /// default) for the unbiased estimate, 0 for the mean. Every modality needs more rows than
     /// this.
     pub ddof: usize,
+    /// How far apart two modalities are.
+    pub distance: Distance,
+    /// How far covariances are drawn towards a multiple of the identity before.
+    pub shrinkage: Shrinkage,
     /// What bounds the distance of pairs with a negative weight.
     pub separation: Separation,
-    /// How the loss is computed.
-    pub route: Route,
 }
 
 impl Default for SharedInformationConfig {
     fn default() -> Self {
         Self {
             ddof: 1,
+            distance: Distance::default(),
+            shrinkage: Shrinkage::default(),
             separation: Separation::default(),
-            route: Route::Auto,
         }
     }
 }
@@ -48,61 +49,26 @@ impl SharedInformationConfig {
     ///
     /// # Errors
     ///
-    /// [`CovarianceError::Config`] as [`Separation::validate`].
+    /// [`CovarianceError::Config`] as [`Distance::validate`], [`Shrinkage::validate`] and
+    /// [`Separation::validate`]; [`CovarianceError::Incompatible`] for shrinkage with
+    /// [`Route::Gram`] or a distance that is not one of covariances.
     pub fn validate(&self) -> Result<(), CovarianceError> {
-        self.separation.validate()
-    }
-}
-
-/// Through which products the loss is computed. The results agree to rounding.
-///
-/// For M modalities of N rows and D columns, in multiply-adds, halves of symmetric products left
-/// out:
-///
-/// ```text
-///               forward         backward        work space
-/// Covariance    M N D² / 2      M N D²          (M + 1) D²
-/// Gram          M² N² D / 2     M² N² D         M² N² + M N D
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Route {
-    /// Whichever costs less for the shapes at hand: about, covariances where the rows of all
-    /// modalities together are more than the columns, inner products where they are fewer.
-    #[default]
-    Auto,
-    /// The D x D covariance of every modality.
-    Covariance,
-    /// The inner products between the rows of all modalities.
-    Gram,
-}
-
-/// What the passes over a matrix entry cost, in floating-point operations of a product: their time
-/// is that of memory, not of arithmetic.
-const ENTRY_COST: f64 = 16.0;
-
-impl Route {
-    /// Whether the Gram route is taken for a group of modalities.
-    fn is_gram(self, samples: &Samples<impl Scalar>, pairs: usize, with_gradient: bool) -> bool {
-        match self {
-            Self::Covariance => false,
-            Self::Gram => true,
-            Self::Auto => {
-                let rows: usize = (0..samples.count())
-                    .map(|member| samples.rows(member))
-                    .sum();
-                let (rows, width, pairs) = (rows as f64, samples.width() as f64, pairs as f64);
-                // Forward counts the half that is computed of 2 N D²; each pair reads two matrices.
-                let (products, passes) = if with_gradient {
-                    (3.0, 4.0)
-                } else {
-                    (1.0, 1.0)
-                };
-                let covariance = width * width * (products * rows + ENTRY_COST * passes * pairs);
-                let gram = rows * (width * (products * rows + ENTRY_COST) + ENTRY_COST * rows);
-                gram < covariance
-            }
+        self.distance.validate()?;
+        self.shrinkage.validate()?;
+        if self.shrinkage != Shrinkage::None {
+            let setting = match self.distance {
+                Distance::Frobenius { route: Route::Gram } => "the Gram route",
+                Distance::CrossCovariance {} | Distance::RedundancyReduction { .. } => {
+                    "a cross-covariance"
+                }
+                _ => return self.separation.validate(),
+            };
+            return Err(CovarianceError::Incompatible {
+                setting,
+                with: "shrinkage",
+            });
         }
+        self.separation.validate()
     }
 }
 
@@ -122,7 +88,7 @@ pub struct PairValue<A> {
     pub first: usize,
     /// The modality that comes second.
     pub second: usize,
-    /// `l_ij = ‖C_i − C_j‖²_F / (4 D²)`, at least 0, whatever the weight.
+    /// `l_ij`, at least 0, whatever the weight.
     pub distance: A,
     /// What the pair adds to the total: `w_ij l_ij`, or `w_ij φ(l_ij)` for a negative weight.
     pub term: A,
@@ -131,14 +97,15 @@ pub struct PairValue<A> {
 /// The shared-information loss of M modalities, with the memory it works in.
 ///
 /// ```text
-/// l_ij = ‖C_i − C_j‖²_F / (4 D²)
 /// L = Σ_{i<j} w_ij l_ij, where a negative w_ij multiplies a bounded φ(l_ij) instead
+/// l_ij = ‖C_i − C_j‖²_F / (4 D²), or another `Distance`
 /// ```
 ///
-/// Features are `[N, D]` a modality. Modalities that share a weight must have the same D; their N
-/// may differ. A modality without a weight is not read, and its gradient is zero.
+/// Features are `[N, D]` a modality, given as views or, with row weights, as [`Batch`]es. Modalities
+/// that share a weight must have the same D; their N may differ. A modality without a weight is not
+/// read, and its gradient is zero.
 ///
-/// A value is a pure function of the features: calls do not influence each other. The work space
+/// A value is a pure function of the batches: calls do not influence each other. The work space
 /// grows to the largest shapes seen and stays.
 ///
 /// # Examples
@@ -165,13 +132,8 @@ pub struct PairValue<A> {
 /// assert_eq!(gradients[2], array![[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]);
 /// # Ok::<(), modalign_covariance::CovarianceError>(())
 /// ```
-///
-/// # References
-///
-/// Baochen Sun, Kate Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", 2016
-/// (the distance of one pair).
-#[derive(Debug, Clone)]
-pub struct SharedInformation<A> {
+#[derive(Debug)]
+pub struct SharedInformation<A: Scalar> {
     config: SharedInformationConfig,
     weights: PairWeights,
     groups: Vec<Group<A>>,
@@ -189,20 +151,17 @@ impl<A: Scalar> SharedInformation<A> {
         weights: PairWeights,
     ) -> Result<Self, CovarianceError> {
         config.validate()?;
-        let pairs = weights
-            .pairs()
-            .map(|(first, second, _)| PairValue {
-                first,
-                second,
-                distance: A::zero(),
-                term: A::zero(),
-            })
-            .collect();
-        let groups = Group::all(&weights);
+        let pair = |(first, second, _)| PairValue {
+            first,
+            second,
+            distance: A::zero(),
+            term: A::zero(),
+        };
+        let pairs = weights.pairs().map(pair).collect();
         Ok(Self {
             config,
+            groups: Group::all(&weights, &config),
             weights,
-            groups,
             value: Value {
                 total: A::zero(),
                 pairs,
@@ -220,41 +179,48 @@ impl<A: Scalar> SharedInformation<A> {
         &self.weights
     }
 
-    /// The loss of `features`, one `[N, D]` array a modality.
+    /// The loss of one batch a modality.
     ///
     /// # Errors
     ///
-    /// [`CovarianceError::Modalities`] unless there is one array a modality; for a modality with a
+    /// [`CovarianceError::Modalities`] unless there is one batch a modality; for a modality with a
     /// weight, [`NoColumns`](CovarianceError::NoColumns), [`Width`](CovarianceError::Width),
+    /// [`RowWeights`](CovarianceError::RowWeights), [`RowWeight`](CovarianceError::RowWeight),
     /// [`TooFewRows`](CovarianceError::TooFewRows), [`NonFinite`](CovarianceError::NonFinite),
     /// [`Overflow`](CovarianceError::Overflow) and [`TooLarge`](CovarianceError::TooLarge).
-    pub fn value(&mut self, features: &[ArrayView2<A>]) -> Result<&Value<A>, CovarianceError> {
-        self.evaluate(features, None)
+    pub fn value<'a, B: Copy + Into<Batch<'a, A>>>(
+        &mut self,
+        batches: &[B],
+    ) -> Result<&Value<A>, CovarianceError> {
+        self.evaluate(batches.len(), &|modality| batches[modality].into(), None)
     }
 
-    /// The loss and its gradient in every modality.
+    /// The loss and its gradient in the features of every modality.
     ///
-    /// The gradients are overwritten; `gradients[i]` must have the shape of `features[i]`.
+    /// The gradients are overwritten; `gradients[i]` must have the shape of the features of modality
+    /// i.
     ///
     /// # Errors
     ///
     /// As [`value`](Self::value), and [`CovarianceError::GradientShape`]. The gradients are then
     /// unspecified.
-    pub fn value_and_gradient(
+    pub fn value_and_gradient<'a, B: Copy + Into<Batch<'a, A>>>(
         &mut self,
-        features: &[ArrayView2<A>],
+        batches: &[B],
         gradients: &mut [Array2<A>],
     ) -> Result<&Value<A>, CovarianceError> {
-        self.evaluate(features, Some(gradients))
+        let batch = |modality: usize| batches[modality].into();
+        self.evaluate(batches.len(), &batch, Some(gradients))
     }
 
-    fn evaluate(
+    fn evaluate<'a>(
         &mut self,
-        features: &[ArrayView2<A>],
+        count: usize,
+        batch: &dyn Fn(usize) -> Batch<'a, A>,
         mut gradients: Option<&mut [Array2<A>]>,
     ) -> Result<&Value<A>, CovarianceError> {
         let expected = self.weights.modalities();
-        let count = |argument, found| {
+        let check = |argument, found| {
             if found == expected {
                 return Ok(());
             }
@@ -264,32 +230,33 @@ impl<A: Scalar> SharedInformation<A> {
                 found,
             })
         };
-        count("features", features.len())?;
+        check("batches", count)?;
         if let Some(gradients) = &mut gradients {
-            count("gradients", gradients.len())?;
-            for (modality, (gradient, features)) in gradients.iter_mut().zip(features).enumerate() {
-                if gradient.dim() != features.dim() {
+            check("gradients", gradients.len())?;
+            for (modality, gradient) in gradients.iter_mut().enumerate() {
+                let expected = batch(modality).features.dim();
+                if gradient.dim() != expected {
                     return Err(CovarianceError::GradientShape {
                         modality,
-                        expected: features.dim().into(),
+                        expected: expected.into(),
                         found: gradient.dim().into(),
                     });
                 }
-                if !self
-                    .groups
-                    .iter()
-                    .any(|group| group.members.contains(&modality))
-                {
+                if !self.groups.iter().any(|group| group.contains(modality)) {
                     gradient.fill(A::zero());
                 }
             }
         }
         for group in &mut self.groups {
-            let gradients = gradients.as_deref_mut();
-            group.evaluate(&self.config, features, gradients, &mut self.value.pairs)?;
+            group.evaluate(
+                &self.config,
+                batch,
+                gradients.as_deref_mut(),
+                &mut self.value.pairs,
+            )?;
         }
-        self.value.total =
-            A::from_f64(self.value.pairs.iter().map(|pair| pair.term.as_f64()).sum());
+        let total = self.value.pairs.iter().map(|pair| pair.term.as_f64()).sum();
+        self.value.total = A::from_f64(total);
         Ok(&self.value)
     }
 }
@@ -334,22 +301,19 @@ pub fn coral<A: Scalar>(
 }
 
 /// Modalities that are linked by weights, directly or through others, so that they share a width.
-#[derive(Debug, Clone)]
-struct Group<A> {
-    members: Vec<usize>,
+#[derive(Debug)]
+struct Group<A: Scalar> {
+    members: Vec<Sample<A>>,
     pairs: Vec<GroupPair>,
     /// Where each pair stands among all pairs of the loss, and its weight.
     places: Vec<(usize, f64)>,
-    means: Vec<Array1<A>>,
-    divisors: Vec<f64>,
     distances: Vec<f64>,
     slopes: Vec<f64>,
-    covariance_route: CovarianceRoute<A>,
-    gram_route: GramRoute<A>,
+    distance: Box<dyn PairDistance<A>>,
 }
 
 impl<A: Scalar> Group<A> {
-    fn all(weights: &PairWeights) -> Vec<Self> {
+    fn all(weights: &PairWeights, config: &SharedInformationConfig) -> Vec<Self> {
         let mut group_of: Vec<usize> = (0..weights.modalities()).collect();
         for (first, second, _) in weights.pairs() {
             let (kept, merged) = (group_of[first], group_of[second]);
@@ -359,17 +323,20 @@ impl<A: Scalar> Group<A> {
                 }
             }
         }
+        let members = |group| {
+            let belongs = |&modality: &usize| group_of[modality] == group;
+            (0..weights.modalities())
+                .filter(belongs)
+                .collect::<Vec<_>>()
+        };
         (0..weights.modalities())
-            .filter_map(|label| {
-                let members: Vec<usize> = (0..group_of.len())
-                    .filter(|&modality| group_of[modality] == label)
-                    .collect();
-                (members.len() > 1).then(|| Self::new(members, weights))
-            })
+            .map(members)
+            .filter(|members| members.len() > 1)
+            .map(|members| Self::new(&members, weights, config))
             .collect()
     }
 
-    fn new(members: Vec<usize>, weights: &PairWeights) -> Self {
+    fn new(members: &[usize], weights: &PairWeights, config: &SharedInformationConfig) -> Self {
         let mut pairs = Vec::new();
         let mut places = Vec::new();
         let position = |modality| members.iter().position(|&member| member == modality);
@@ -380,45 +347,55 @@ impl<A: Scalar> Group<A> {
             }
         }
         Self {
-            means: vec![Array1::zeros(0); members.len()],
-            divisors: vec![0.0; members.len()],
+            members: members
+                .iter()
+                .map(|&modality| Sample::new(modality))
+                .collect(),
             distances: vec![0.0; pairs.len()],
             slopes: vec![0.0; pairs.len()],
-            covariance_route: CovarianceRoute::new(members.len()),
-            gram_route: GramRoute::new(),
-            members,
+            distance: config
+                .distance
+                .build(config.shrinkage, members.len(), pairs.len()),
             pairs,
             places,
         }
     }
 
-    fn evaluate(
+    fn contains(&self, modality: usize) -> bool {
+        self.members
+            .iter()
+            .any(|member| member.modality == modality)
+    }
+
+    fn evaluate<'a>(
         &mut self,
         config: &SharedInformationConfig,
-        features: &[ArrayView2<A>],
+        batch: &dyn Fn(usize) -> Batch<'a, A>,
         gradients: Option<&mut [Array2<A>]>,
         values: &mut [PairValue<A>],
     ) -> Result<(), CovarianceError> {
-        self.centre(config.ddof, features)?;
-        let samples = Samples {
-            features,
-            members: &self.members,
-            means: &self.means,
-            divisors: &self.divisors,
-        };
-        let gram = config
-            .route
-            .is_gram(&samples, self.pairs.len(), gradients.is_some());
-        if gram {
-            self.gram_route
-                .distances(&samples, &self.pairs, &mut self.distances)?;
-        } else {
-            self.covariance_route
-                .distances(&samples, &self.pairs, &mut self.distances)?;
+        let first = self.members[0].modality;
+        for member in &mut self.members {
+            let widths = [first, member.modality].map(|modality| batch(modality).features.ncols());
+            if config.distance.needs_one_width() && widths[0] != widths[1] {
+                return Err(CovarianceError::Width {
+                    first,
+                    second: member.modality,
+                    widths,
+                });
+            }
+            member.set(batch(member.modality), config.ddof)?;
         }
-        let normalisation = 1.0 / (4.0 * (samples.width() as f64).powi(2));
+        let samples = Samples {
+            batches: batch,
+            members: &self.members,
+            ddof: config.ddof,
+        };
+        let with_gradient = gradients.is_some();
+        self.distance
+            .distances(&samples, &self.pairs, with_gradient, &mut self.distances)?;
         for (index, &(place, weight)) in self.places.iter().enumerate() {
-            let distance = normalisation * self.distances[index];
+            let distance = self.distances[index];
             let (bounded, slope) = if weight < 0.0 {
                 config.separation.apply(distance)
             } else {
@@ -433,39 +410,14 @@ impl<A: Scalar> Group<A> {
                     second: value.second,
                 });
             }
-            self.slopes[index] = weight * slope * normalisation;
+            self.slopes[index] = weight * slope;
         }
-        let Some(gradients) = gradients else {
-            return Ok(());
-        };
-        if gram {
-            self.gram_route
-                .gradients(&samples, &self.pairs, &self.slopes, gradients)
-        } else {
-            self.covariance_route
-                .gradients(&samples, &self.pairs, &self.slopes, gradients)
-        }
-    }
-
-    /// Checks the features of the group and sets the means and divisors.
-    fn centre(&mut self, ddof: usize, features: &[ArrayView2<A>]) -> Result<(), CovarianceError> {
-        let first = self.members[0];
-        for (position, &modality) in self.members.iter().enumerate() {
-            let widths = [features[first].ncols(), features[modality].ncols()];
-            if widths[0] != widths[1] {
-                return Err(CovarianceError::Width {
-                    first,
-                    second: modality,
-                    widths,
-                });
+        match gradients {
+            Some(gradients) => {
+                self.distance
+                    .gradients(&samples, &self.pairs, &self.slopes, gradients)
             }
-            self.divisors[position] = centre(
-                modality,
-                features[modality],
-                ddof,
-                &mut self.means[position],
-            )?;
+            None => Ok(()),
         }
-        Ok(())
     }
 }

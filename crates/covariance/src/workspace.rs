@@ -1,7 +1,7 @@
 //! Memory that is kept from one call to the next.
 
 use modalign_core::Scalar;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use crate::CovarianceError;
 
@@ -65,6 +65,11 @@ impl<A: Scalar> Workspace<A> {
 
     pub(crate) fn entries_mut(&mut self) -> &mut [A] {
         &mut self.entries[..self.shape.0 * self.shape.1]
+    }
+
+    pub(crate) fn into_array(self) -> Array2<A> {
+        Array2::from_shape_vec(self.shape, self.entries)
+            .expect("grown to this shape and no further")
     }
 
     pub(crate) fn view(&self) -> ArrayView2<'_, A> {

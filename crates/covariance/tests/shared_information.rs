@@ -5,12 +5,19 @@
 use approx::assert_relative_eq;
 use modalign_core::Scalar;
 use modalign_covariance::{
-    CovarianceError, MAX_SIDE, PairWeights, Route, Separation, SharedInformation,
-    SharedInformationConfig, coral, covariance,
+    CovarianceError, Distance, MAX_SIDE, PairWeights, Route, Separation, SharedInformation,
+    SharedInformationConfig, Shrinkage, coral, covariance,
 };
 use modalign_gradcheck::check_gradient;
 use ndarray::{Array, Array2, ArrayView2, array, s};
 use proptest::prelude::*;
+
+fn by(route: Route) -> SharedInformationConfig {
+    SharedInformationConfig {
+        distance: Distance::Frobenius { route },
+        ..Default::default()
+    }
+}
 
 const ROUTES: [Route; 2] = [Route::Covariance, Route::Gram];
 
@@ -115,7 +122,7 @@ fn problems() -> impl Strategy<Value = (SharedInformationConfig, PairWeights, Ve
                 let config = SharedInformationConfig {
                     ddof,
                     separation,
-                    route,
+                    ..by(route)
                 };
                 (
                     config,
@@ -214,7 +221,7 @@ proptest! {
     fn both_routes_agree_to_rounding((config, weights, features) in problems()) {
         prop_assume!(!near_a_kink(config, &weights, &features));
         let [covariance, gram] =
-            ROUTES.map(|route| evaluate(SharedInformationConfig { route, ..config }, &weights, &features));
+            ROUTES.map(|route| evaluate(SharedInformationConfig { distance: Distance::Frobenius { route }, ..config }, &weights, &features));
         assert_relative_eq!(gram.0, covariance.0, max_relative = 1e-12, epsilon = 1e-15);
         for (gram, covariance) in gram.1.iter().zip(&covariance.1) {
             assert_relative_eq!(gram, covariance, max_relative = 1e-10, epsilon = 1e-15);
@@ -240,7 +247,7 @@ proptest! {
         }
         let wide = [a.mapv(f64::from), b.mapv(f64::from)];
         let weights = PairWeights::uniform(2, 1.0).unwrap();
-        let exact = SharedInformationConfig { route: Route::Covariance, ..Default::default() };
+        let exact = by(Route::Covariance);
         let (expected, expected_gradients) = evaluate(exact, &weights, &wide);
         let norm = (4.0 * expected).sqrt() * d as f64;
         prop_assume!(norm > 0.0);
@@ -248,7 +255,7 @@ proptest! {
         let traces = trace(&wide[0]) + trace(&wide[1]);
         let rho = ERROR_CONSTANT * f64::from(f32::EPSILON) * traces / norm;
         for route in ROUTES {
-            let config = SharedInformationConfig { route, ..exact };
+            let config = by(route);
             let (value, gradients) = evaluate(config, &weights, &[a.clone(), b.clone()]);
             let error = (f64::from(value) - expected).abs() / expected;
             let mut bound = 2.0 * rho + rho * rho;
@@ -275,10 +282,7 @@ const ERROR_CONSTANT: f64 = 4.0;
 fn identical_modalities_have_no_distance_by_either_route() {
     let x = random(6, 9, 1);
     for route in ROUTES {
-        let config = SharedInformationConfig {
-            route,
-            ..Default::default()
-        };
+        let config = by(route);
         let weights = PairWeights::uniform(2, 1.0).unwrap();
         let (value, gradients) = evaluate(config, &weights, &[x.clone(), x.clone()]);
         assert!((0.0..1e-28).contains(&value), "{route:?}: {value:e}");
@@ -292,10 +296,7 @@ fn the_panels_of_a_wide_close_pair_cover_every_column_once() {
     let b = &a + &(random(5, 150, 4) * 1e-3);
     let weights = PairWeights::uniform(2, 1.0).unwrap();
     let [covariance, gram] = ROUTES.map(|route| {
-        let config = SharedInformationConfig {
-            route,
-            ..Default::default()
-        };
+        let config = by(route);
         evaluate(config, &weights, &[a.clone(), b.clone()]).0
     });
     assert_relative_eq!(gram, covariance, max_relative = 1e-11);
@@ -307,10 +308,7 @@ fn single_precision_gradients_are_those_of_double_precision() {
     let weights = PairWeights::from_pairs(3, &[(0, 1, 1.0), (0, 2, -0.5), (1, 2, 0.2)]).unwrap();
     let features = [random(20, 12, 1), random(17, 12, 2), random(20, 12, 3)];
     for route in [Route::Auto, Route::Covariance, Route::Gram] {
-        let config = SharedInformationConfig {
-            route,
-            ..Default::default()
-        };
+        let config = by(route);
         let (wide, expected) = evaluate(config, &weights, &features);
         let narrow: Vec<_> = features.iter().map(|x| x.mapv(|x| x as f32)).collect();
         let (value, gradients) = evaluate(config, &weights, &narrow);
@@ -437,10 +435,7 @@ fn auto_takes_the_cheaper_route() {
     };
     let tall = Array2::<f32>::from_shape_fn((MAX_SIDE, 2), |(i, j)| ((i * j) % 5) as f32);
     let value = |route, x: &Array2<f32>| {
-        let config = SharedInformationConfig {
-            route,
-            ..Default::default()
-        };
+        let config = by(route);
         let mut loss = SharedInformation::new(config, weights.clone()).unwrap();
         let other = x.mapv(|x| x * 0.5);
         loss.value(&[x.view(), other.view()])
@@ -468,7 +463,7 @@ fn bad_input_is_named() {
         expected: 2,
         found,
     };
-    assert_eq!(loss.value(&[a.view()]), Err(count("features", 1)));
+    assert_eq!(loss.value(&[a.view()]), Err(count("batches", 1)));
     let views = [a.view(), b.view()];
     assert_eq!(
         loss.value_and_gradient(&views, &mut []),
@@ -514,10 +509,7 @@ fn bad_input_is_named() {
         })
     );
     for route in ROUTES {
-        let config = SharedInformationConfig {
-            route,
-            ..Default::default()
-        };
+        let config = by(route);
         let weights = PairWeights::uniform(2, 1.0).unwrap();
         let mut loss = SharedInformation::new(config, weights).unwrap();
         let huge = a.mapv(|x| x * 1e120);
@@ -536,19 +528,23 @@ fn settings_survive_json_and_mistakes_in_them_do_not_pass() {
     let config = SharedInformationConfig {
         ddof: 0,
         separation: Separation::Saturating { scale: 2.0 },
-        route: Route::Gram,
+        distance: Distance::Frobenius { route: Route::Gram },
+        shrinkage: Shrinkage::None,
     };
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(
         json,
-        r#"{"ddof":0,"separation":{"kind":"saturating","scale":2.0},"route":"gram"}"#
+        concat!(
+            r#"{"ddof":0,"distance":{"kind":"frobenius","route":"gram"},"shrinkage":"none","#,
+            r#""separation":{"kind":"saturating","scale":2.0}}"#
+        )
     );
     let read = |json: &str| serde_json::from_str::<SharedInformationConfig>(json);
     assert_eq!(read(&json).unwrap(), config);
     assert_eq!(read("{}").unwrap(), SharedInformationConfig::default());
     for typo in [
         r#"{"dof": 1}"#,
-        r#"{"route": "grams"}"#,
+        r#"{"distance": {"kind": "frobenius", "route": "grams"}}"#,
         r#"{"separation": {"kind": "hinge", "scale": 1.0}}"#,
         r#"{"separation": {"kind": "hinge", "margin": 1.0, "scale": 1.0}}"#,
     ] {

@@ -2,10 +2,11 @@
 //! columns: no D x D matrix is formed.
 //!
 //! ```text
-//! Z_i = (X_i − 1 m_iᵀ) / √ν_i          so that C_i = Z_iᵀ Z_i           ν_i = N_i − ddof
+//! Z_i = diag(√w_i) (X_i − 1 m_iᵀ) / √ν_i          so that C_i = Z_iᵀ Z_i
 //! G = Z Zᵀ for the stacked Z = [Z_1; …; Z_M], with blocks G_ij = Z_i Z_jᵀ
 //! q_ij = ‖C_i − C_j‖²_F = ‖G_ii‖²_F + ‖G_jj‖²_F − 2 ‖G_ij‖²_F
-//! d(Σ s_ij q_ij)/dX_i = (4 / √ν_i) Σ_j s_ij (G_ii Z_i − G_ij Z_j)
+//! l_ij = q_ij / (4 D²)
+//! d(Σ s_ij l_ij)/dX_i = 1 / (D² √ν_i) · diag(√w_i) Σ_j s_ij (G_ii Z_i − G_ij Z_j)
 //! ```
 //!
 //! because `tr(C_i C_j) = tr(Z_iᵀ Z_i Z_jᵀ Z_j) = ‖Z_i Z_jᵀ‖²_F`. One symmetric product forward; one
@@ -17,8 +18,9 @@
 
 use modalign_core::Scalar;
 use modalign_linalg::{gemm, syrk};
-use ndarray::{Array2, s};
+use ndarray::{Array2, Zip, s};
 
+use crate::covariances::normalisation;
 use crate::samples::{GroupPair, Samples};
 use crate::sums::sum_of_squares;
 use crate::{CovarianceError, workspace::Workspace};
@@ -30,8 +32,8 @@ const CANCELLATION: f64 = 1.0 / 64.0;
 /// Columns of `C_i − C_j` held at a time.
 const PANEL: usize = 64;
 
-#[derive(Debug, Clone)]
-pub(crate) struct GramRoute<A> {
+#[derive(Debug)]
+pub(crate) struct Gram<A> {
     /// Z.
     stacked: Workspace<A>,
     /// The first row of each modality in Z, and after the last the number of rows.
@@ -41,7 +43,7 @@ pub(crate) struct GramRoute<A> {
     panel: Workspace<A>,
 }
 
-impl<A: Scalar> GramRoute<A> {
+impl<A: Scalar> Gram<A> {
     pub(crate) fn new() -> Self {
         Self {
             stacked: Workspace::default(),
@@ -51,7 +53,7 @@ impl<A: Scalar> GramRoute<A> {
         }
     }
 
-    /// Sets `distances[p] = q` for every pair `p`.
+    /// Sets `distances[p] = l` for every pair `p`.
     pub(crate) fn distances(
         &mut self,
         samples: &Samples<A>,
@@ -69,15 +71,16 @@ impl<A: Scalar> GramRoute<A> {
         for (pair, distance) in pairs.iter().zip(distances) {
             let norms =
                 self.block_norm(pair.first, pair.first) + self.block_norm(pair.second, pair.second);
-            *distance = norms - 2.0 * self.block_norm(pair.first, pair.second);
-            if *distance < CANCELLATION * norms {
-                *distance = self.distance_by_panels(*pair)?;
+            let mut squared = norms - 2.0 * self.block_norm(pair.first, pair.second);
+            if squared < CANCELLATION * norms {
+                squared = self.squared_distance_by_panels(*pair)?;
             }
+            *distance = normalisation(samples.width()) * squared;
         }
         Ok(())
     }
 
-    /// Sets the gradient of `Σ_p slopes[p] q_p` for every modality, after
+    /// Sets the gradient of `Σ_p slopes[p] l_p` for every modality, after
     /// [`distances`](Self::distances) of the same samples.
     pub(crate) fn gradients(
         &mut self,
@@ -102,10 +105,21 @@ impl<A: Scalar> GramRoute<A> {
         }
         let (gram, stacked) = (self.gram.view(), self.stacked.view());
         for (member, rows) in self.starts.windows(2).enumerate() {
-            let factor = A::from_f64(4.0 / samples.divisors[member].sqrt());
-            let gradient = &mut gradients[samples.members[member]];
+            let factor = 4.0 * normalisation(samples.width()) / samples.divisor(member).sqrt();
+            let gradient = &mut gradients[samples.modality(member)];
             let block_row = gram.slice(s![rows[0]..rows[1], ..]);
-            gemm(factor, &block_row, &stacked, A::zero(), gradient)?;
+            gemm(
+                A::from_f64(factor),
+                &block_row,
+                &stacked,
+                A::zero(),
+                gradient,
+            )?;
+            if let Some(roots) = samples.roots(member) {
+                for (mut row, &root) in gradient.rows_mut().into_iter().zip(roots) {
+                    row *= root;
+                }
+            }
         }
         Ok(())
     }
@@ -121,17 +135,19 @@ impl<A: Scalar> GramRoute<A> {
         self.stacked.reshape(rows, samples.width())?;
         let mut stacked = self.stacked.view_mut();
         for member in 0..samples.count() {
-            let factor = A::from_f64(1.0 / samples.divisors[member].sqrt());
+            let factor = A::from_f64(1.0 / samples.divisor(member).sqrt());
             let mut block = stacked.slice_mut(s![self.starts[member]..self.starts[member + 1], ..]);
-            for (mut z, x) in block
-                .rows_mut()
-                .into_iter()
-                .zip(samples.features(member).rows())
-            {
-                ndarray::Zip::from(&mut z)
+            let x = samples.features(member);
+            for (mut z, x) in block.rows_mut().into_iter().zip(x.rows()) {
+                Zip::from(&mut z)
                     .and(&x)
-                    .and(&samples.means[member])
+                    .and(samples.means(member))
                     .for_each(|z, &x, &mean| *z = (x - mean) * factor);
+            }
+            if let Some(roots) = samples.roots(member) {
+                for (mut z, &root) in block.rows_mut().into_iter().zip(roots) {
+                    z *= root;
+                }
             }
         }
         Ok(())
@@ -159,7 +175,7 @@ impl<A: Scalar> GramRoute<A> {
     }
 
     /// `‖C_i − C_j‖²` from its entries: the rows above a panel count twice, for their mirror images.
-    fn distance_by_panels(&mut self, pair: GroupPair) -> Result<f64, CovarianceError> {
+    fn squared_distance_by_panels(&mut self, pair: GroupPair) -> Result<f64, CovarianceError> {
         let stacked = self.stacked.view();
         let block =
             |member: usize| stacked.slice(s![self.starts[member]..self.starts[member + 1], ..]);
