@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use modalign_covariance::{
-    PairWeights, Route, SharedInformation, SharedInformationConfig, coral, covariance,
+    Distance, PairWeights, Route, SharedInformation, SharedInformationConfig, coral, covariance,
     off_diagonal_penalty,
 };
 use modalign_oracle_tests::{Fixture, assert_close, run};
@@ -96,9 +96,10 @@ fn pair_loss(fixture: &Fixture) {
         let [a, b] = ["A", "B"].map(|side| matrix(fixture, &format!("{case}/{side}")));
         for route in ROUTES {
             for (ddof, suffix) in [(1, ""), (0, "_n")] {
+                let distance = Distance::Frobenius { route };
                 let config = SharedInformationConfig {
                     ddof,
-                    route,
+                    distance,
                     ..Default::default()
                 };
                 let weights = PairWeights::uniform(2, 1.0).expect("a finite weight");
@@ -161,8 +162,9 @@ fn weighted_pairs(fixture: &Fixture) {
     let pairs = [(0, 1, w[0]), (0, 2, w[1]), (1, 2, w[2])];
     for route in ROUTES {
         let weights = PairWeights::from_pairs(3, &pairs).expect("three pairs");
+        let distance = Distance::Frobenius { route };
         let config = SharedInformationConfig {
-            route,
+            distance,
             ..Default::default()
         };
         let mut loss = SharedInformation::new(config, weights).expect("valid settings");

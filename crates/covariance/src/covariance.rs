@@ -46,7 +46,7 @@ use crate::{Batch, CovarianceError, workspace::Workspace};
 /// let x = array![[1.0, 0.0], [2.0, 1.0], [3.0, 5.0]];
 /// assert_eq!(covariance(x.view(), 1)?, array![[1.0, 2.5], [2.5, 7.0]]);
 ///
-/// let weights = array![2.0, 0.0, 2.0];
+/// let weights = array![4.0, 0.0, 4.0];
 /// let weighted = Batch::from(x.view()).weighted(weights.view());
 /// assert_eq!(covariance(weighted, 1)?, array![[2.0, 5.0], [5.0, 12.5]]);
 /// # Ok::<(), modalign_covariance::CovarianceError>(())

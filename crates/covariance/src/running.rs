@@ -43,8 +43,8 @@ use crate::{Batch, CovarianceError, covariance};
 /// running.update(array![[0.0], [2.0]].view(), 1)?; // variance 2
 /// assert_eq!(running.covariance(), Some(array![[2.0]]));
 /// running.update(array![[0.0], [4.0]].view(), 1)?; // variance 8
-/// let expected = (0.75 * 2.0 + 8.0) / 1.75;
-/// assert!((running.covariance().unwrap()[[0, 0]] - expected).abs() < 1e-12);
+/// let expected: f64 = (0.75 * 2.0 + 8.0) / 1.75;
+/// assert!((expected - running.covariance().unwrap()[[0, 0]]).abs() < 1e-12);
 /// # Ok::<(), modalign_covariance::CovarianceError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
