@@ -163,7 +163,7 @@ pub(crate) fn positive(field: &'static str, found: f64) -> Result<(), Covariance
 }
 
 /// A distance with its work space, for the modalities of one group.
-pub(crate) trait PairDistance<A: Scalar>: Debug + Send {
+pub(crate) trait PairDistance<A>: Debug + Send {
     /// Sets `distances[p] = l` for every pair `p`. Whether gradients will be asked for may decide
     /// how.
     fn distances(

@@ -133,7 +133,7 @@ pub struct PairValue<A> {
 /// # Ok::<(), modalign_covariance::CovarianceError>(())
 /// ```
 #[derive(Debug)]
-pub struct SharedInformation<A: Scalar> {
+pub struct SharedInformation<A> {
     config: SharedInformationConfig,
     weights: PairWeights,
     groups: Vec<Group<A>>,
@@ -302,7 +302,7 @@ pub fn coral<A: Scalar>(
 
 /// Modalities that are linked by weights, directly or through others, so that they share a width.
 #[derive(Debug)]
-struct Group<A: Scalar> {
+struct Group<A> {
     members: Vec<Sample<A>>,
     pairs: Vec<GroupPair>,
     /// Where each pair stands among all pairs of the loss, and its weight.
