@@ -58,6 +58,21 @@ impl EncoderConfig {
 }
 
 /// An encoder and, at the same time, the type of its gradient.
+///
+/// A cache serves one backward pass:
+///
+/// ```compile_fail
+/// # use modalign_core::{Parameters, Stream, rng};
+/// # use modalign_encoders::{Encoder, EncoderConfig, PooledConfig};
+/// # use ndarray::Array3;
+/// # let config = EncoderConfig::Pooled(PooledConfig::default());
+/// # let mut rng = rng(1, Stream::Initialisation);
+/// # let encoder = Encoder::<f32>::new(&config, 2, &mut rng).unwrap();
+/// # let mut grads = encoder.zeros_like();
+/// let (y, cache) = encoder.forward(Array3::ones((1, 1, 2)).view(), &[1], &mut rng).unwrap();
+/// encoder.backward(cache, y.view(), &mut grads).unwrap();
+/// encoder.backward(cache, y.view(), &mut grads).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub enum Encoder<A> {
     /// See [`EncoderConfig::Identity`].
