@@ -45,7 +45,7 @@ impl Dtype {
             'i' => Some((Kind::Int, number)),
             'u' => Some((Kind::Uint, number)),
             'f' => Some((Kind::Float, number)),
-            'S' | 'a' => Some((Kind::Bytes, number)),
+            'S' => Some((Kind::Bytes, number)),
             'U' => number.checked_mul(4).map(|size| (Kind::Unicode, size)),
             'O' => Some((Kind::Object, 0)),
             _ => None,

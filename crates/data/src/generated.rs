@@ -371,3 +371,286 @@ fn sequences(
     }
     Sequences { values, lengths }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Axis, s};
+
+    fn small() -> GeneratedConfig {
+        let modality = |steps, width| GeneratedModality {
+            steps,
+            width,
+            ..GeneratedConfig::default().audio
+        };
+        GeneratedConfig {
+            train_rows: 6,
+            valid_rows: 2,
+            test_rows: 3,
+            text: modality(1, 4),
+            audio: modality(7, 2),
+            vision: modality(4, 3),
+            ..GeneratedConfig::default()
+        }
+    }
+
+    fn correlation(left: &Array1<f32>, right: &Array1<f32>) -> f64 {
+        let centred = |values: &Array1<f32>| {
+            let values = values.mapv(f64::from);
+            &values - values.sum() / values.len() as f64
+        };
+        let (left, right) = (centred(left), centred(right));
+        left.dot(&right) / (left.dot(&left) * right.dot(&right)).sqrt()
+    }
+
+    #[test]
+    fn one_seed_gives_one_data_set() {
+        let config = small();
+        assert_eq!(generate(&config).unwrap(), generate(&config).unwrap());
+        let other = GeneratedConfig {
+            seed: 1112,
+            ..small()
+        };
+        assert_ne!(
+            generate(&config).unwrap().dataset.train.labels,
+            generate(&other).unwrap().dataset.train.labels
+        );
+    }
+
+    #[test]
+    fn the_values_of_a_seed_stay_the_same() {
+        let generated = generate(&small()).unwrap();
+        let train = &generated.dataset.train;
+        assert_eq!(train.labels.to_vec(), [-0.2, 1.2, -0.6, -1.6, -0.6, -1.8]);
+
+        assert_eq!(train.features["audio"].lengths, [3, 4, 7, 4, 6, 7]);
+        let found = [
+            train.features["text"].values[[0, 0, 0]],
+            train.features["audio"].values[[1, 0, 1]],
+            generated.dataset.test.features["vision"].values[[2, 0, 2]],
+            generated.valid.shared[[1, 7]],
+        ];
+        let expected = [0.5015296, 2.2297058, 0.9240087, 0.9510154];
+        approx::assert_abs_diff_eq!(found[..], expected[..], epsilon = 1e-5);
+    }
+
+    #[test]
+    fn shapes_and_padding_are_those_of_the_readers() {
+        let generated = generate(&small()).unwrap();
+        let dataset = &generated.dataset;
+        let splits = [
+            (&dataset.train, &generated.train, 6),
+            (&dataset.valid, &generated.valid, 2),
+            (&dataset.test, &generated.test, 3),
+        ];
+        for (split, factors, rows) in splits {
+            assert_eq!((split.len(), split.id.len()), (rows, rows));
+            assert_eq!(factors.shared.dim(), (rows, 8));
+            assert_eq!(factors.unimodal_labels["V"].len(), rows);
+            for (key, steps, width) in [("text", 1, 4), ("audio", 7, 2), ("vision", 4, 3)] {
+                let features = &split.features[key];
+                assert_eq!(features.values.dim(), (rows, steps, width));
+                assert_eq!(factors.private[key].dim(), (rows, 4));
+                for (row, &length) in features.values.outer_iter().zip(&features.lengths) {
+                    assert!((1..=steps).contains(&length) && length >= steps / 5);
+                    assert!(
+                        row.slice(s![..length, ..])
+                            .iter()
+                            .all(|&value| value != 0.0)
+                    );
+                    assert!(
+                        row.slice(s![length.., ..])
+                            .iter()
+                            .all(|&value| value == 0.0)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_fifths_within_bounds_and_sometimes_zero() {
+        let dataset = generate(&GeneratedConfig::default()).unwrap().dataset;
+        let pooled = dataset.pool().unwrap();
+        for &label in &pooled.labels {
+            assert!((-3.0..=3.0).contains(&label));
+            assert!(((5.0 * label).round() - 5.0 * label).abs() < 1e-5);
+            assert!(label != 0.0 || label.is_sign_positive());
+        }
+        let zeros = pooled.labels.iter().filter(|&&label| label == 0.0).count();
+        assert!((40..200).contains(&zeros), "{zeros} of {}", pooled.len());
+    }
+
+    /// The parts of the label's variance are its squared correlations. Rounding and bounding cost
+    /// some of it, and with 4000 rows a correlation is good to about 0.02.
+    #[test]
+    fn factors_drive_the_label_as_stated() {
+        let config = GeneratedConfig {
+            train_rows: 4000,
+            text: GeneratedModality {
+                width: 1,
+                ..GeneratedConfig::default().text
+            },
+            ..GeneratedConfig::default()
+        };
+        let generated = generate(&config).unwrap();
+        let labels = &generated.dataset.train.labels;
+        let factors = &generated.train;
+        let assert_close = |found: f64, expected: f64| {
+            assert!((found - expected).abs() < 0.05, "{found} for {expected}");
+        };
+        assert_close(
+            correlation(labels, &factors.shared.sum_axis(Axis(1))),
+            0.55_f64.sqrt(),
+        );
+        for (key, letter, rho, part) in [
+            ("text", "T", 0.8, 0.2),
+            ("audio", "A", 0.5, 0.08),
+            ("vision", "V", 0.4, 0.07_f64),
+        ] {
+            let private = &factors.private[key];
+            let telling = private.slice(s![.., ..2]).sum_axis(Axis(1));
+            assert_close(correlation(labels, &telling), part.sqrt());
+            let silent = private.slice(s![.., 2..]).sum_axis(Axis(1));
+            assert_close(correlation(labels, &silent), 0.0);
+            let told = 0.55 * rho * rho + part;
+            assert_close(
+                correlation(labels, &factors.unimodal_labels[letter]),
+                told.sqrt(),
+            );
+        }
+    }
+
+    /// Without noise and blur a step is linear in the factors. With as many rows of T = 1 as
+    /// factors, the loadings follow from Cramer's rule, and must explain the other rows.
+    #[test]
+    fn features_show_the_factors_linearly() {
+        let text = GeneratedModality {
+            steps: 1,
+            width: 3,
+            correlation: 1.0,
+            label_part: 0.2,
+            noise: 0.0,
+        };
+        let config = GeneratedConfig {
+            shared_factors: 1,
+            private_factors: 1,
+            text,
+            ..small()
+        };
+        let generated = generate(&config).unwrap();
+        let shared = &generated.train.shared;
+        let private = &generated.train.private["text"];
+        let values = &generated.dataset.train.features["text"].values;
+        let (z, p) = (|n: usize| shared[[n, 0]], |n: usize| private[[n, 0]]);
+        let determinant = z(0) * p(1) - z(1) * p(0);
+        for d in 0..3 {
+            let x = |n: usize| values[[n, 0, d]];
+            let of_z = (x(0) * p(1) - x(1) * p(0)) / determinant;
+            let of_p = (z(0) * x(1) - z(1) * x(0)) / determinant;
+            for n in 2..6 {
+                approx::assert_abs_diff_eq!(x(n), of_z * z(n) + of_p * p(n), epsilon = 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_steps_tells_what_their_mean_does_not() {
+        let audio = GeneratedModality {
+            steps: 40,
+            width: 1,
+            noise: 0.0,
+            ..GeneratedConfig::default().audio
+        };
+        let config = GeneratedConfig {
+            shared_factors: 2,
+            private_factors: 1,
+            train_rows: 60,
+            audio,
+            ..small()
+        };
+        let mut checked = 0;
+        let features = &generate(&config).unwrap().dataset.train.features["audio"];
+        // Three factors, one of each profile: 1, cos and cos of twice the phase.
+        for row in features.rows() {
+            let length = row.nrows();
+            let level = |t: usize| f64::from(row[[t, 0]]);
+            if length % 4 == 0 {
+                // At phases 0, π/4, π/2 and 3π/4 the profiles are known; what follows from three
+                // of them must give the fourth.
+                let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|quarter| level(quarter * length / 4));
+                let constant = (x1 + x3) / 2.0;
+                let cosine = (x1 - x3) / 2.0_f64.sqrt();
+                let double = constant - x2;
+                assert!((constant + cosine + double - x0).abs() < 1e-5);
+                checked += 1;
+            }
+        }
+        assert!(checked > 5);
+    }
+
+    #[test]
+    fn the_default_is_valid_and_survives_json() {
+        let config = GeneratedConfig::default();
+        config.validate().unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<GeneratedConfig>(&json).unwrap(),
+            config
+        );
+        let partial: GeneratedConfig = serde_json::from_str(r#"{"train_rows": 5}"#).unwrap();
+        assert_eq!(
+            partial,
+            GeneratedConfig {
+                train_rows: 5,
+                ..config
+            }
+        );
+        assert!(serde_json::from_str::<GeneratedConfig>(r#"{"rows": 5}"#).is_err());
+    }
+
+    #[test]
+    fn each_field_has_a_range() {
+        let changes: [(&str, fn(&mut GeneratedConfig)); 25] = [
+            ("train_rows", |c| c.train_rows = 0),
+            ("valid_rows", |c| c.valid_rows = 0),
+            ("test_rows", |c| c.test_rows = 0),
+            ("shared_factors", |c| c.shared_factors = 0),
+            ("private_factors", |c| c.private_factors = 0),
+            ("text.steps", |c| c.text.steps = 0),
+            ("audio.steps", |c| c.audio.steps = 0),
+            ("vision.steps", |c| c.vision.steps = 0),
+            ("text.width", |c| c.text.width = 0),
+            ("audio.width", |c| c.audio.width = 0),
+            ("vision.width", |c| c.vision.width = 0),
+            ("shared_label_part", |c| c.shared_label_part = -0.1),
+            ("noise_label_part", |c| c.noise_label_part = f64::INFINITY),
+            ("text.label_part", |c| c.text.label_part = -1.0),
+            ("audio.label_part", |c| c.audio.label_part = f64::NAN),
+            ("vision.label_part", |c| c.vision.label_part = -1.0),
+            ("text.noise", |c| c.text.noise = -1.0),
+            ("audio.noise", |c| c.audio.noise = f64::NAN),
+            ("vision.noise", |c| c.vision.noise = -1e-9),
+            ("text.correlation", |c| c.text.correlation = 1.1),
+            ("audio.correlation", |c| c.audio.correlation = -0.1),
+            ("vision.correlation", |c| c.vision.correlation = f64::NAN),
+            ("label_mean", |c| c.label_mean = f64::NAN),
+            ("label_spread", |c| c.label_spread = 0.0),
+            ("shared_label_part", |c| {
+                c.shared_label_part = 0.0;
+                c.noise_label_part = 0.0;
+                for modality in [&mut c.text, &mut c.audio, &mut c.vision] {
+                    modality.label_part = 0.0;
+                }
+            }),
+        ];
+        for (expected, change) in changes {
+            let mut config = small();
+            change(&mut config);
+            assert!(matches!(
+                generate(&config).unwrap_err(),
+                DataError::Config { field, .. } if field == expected
+            ));
+        }
+    }
+}

@@ -39,9 +39,9 @@ const LENGTHS: &str = "_lengths";
 /// **Lengths.** The length of a row is, by the first rule that applies:
 /// 1. what `<feature>_lengths` says;
 /// 2. 1, if the feature is a vector a row, `[N, D]`;
-/// 3. the number of tokens in the mask of `text_bert`, if T is its L: text, and audio and vision
-///    that are aligned with it;
-/// 4. the position of the last step that is not all zero.
+/// 3. the number of tokens in the mask of `text_bert`, if T is its L: text (keys that start so), and
+///    audio and vision that are aligned with it, though never less than rule 4 gives these two;
+/// 4. the position of the last step that is not all zero, from 1.
 ///
 /// A row of length 0 has nothing in it; it gets length 1, one step of zeros, and is counted in the
 /// report. Steps beyond the length that are not zero are set to zero, and counted too.
@@ -510,8 +510,17 @@ impl SplitReader<'_> {
             lengths = vec![1; rows];
         } else if let Some(tokens) = tokens {
             report.length_source = LengthSource::TokenMask;
-            let masks = tokens.axis_iter(Axis(0));
-            lengths = masks.map(|tokens| tokens.row(1).sum() as usize).collect();
+            let is_text = key.starts_with("text");
+            let rows = tokens.outer_iter().zip(values.outer_iter());
+            let length = |(tokens, row): (ArrayView2<i64>, ArrayView2<f32>)| {
+                let count = tokens.row(1).sum() as usize;
+                if is_text {
+                    count
+                } else {
+                    count.max(content_length(&row))
+                }
+            };
+            lengths = rows.map(length).collect();
         } else {
             report.length_source = LengthSource::Content;
             lengths = values

@@ -93,7 +93,7 @@ pub enum LengthSource {
     Given,
     /// There is one vector a row.
     Vector,
-    /// The number of tokens in `text_bert`.
+    /// The number of tokens in `text_bert`, and no less than the content for audio and vision.
     TokenMask,
     /// The last step that is not all zero.
     #[default]

@@ -131,6 +131,15 @@ mod tests {
         }
     }
 
+    fn small() -> crate::GeneratedConfig {
+        let mut config = crate::GeneratedConfig::default();
+        config.text.width = 2;
+        config.vision.width = 2;
+        config.valid_rows = 1;
+        config.test_rows = 1;
+        config
+    }
+
     #[test]
     fn padding_counts_in_nothing_and_stays_zero() {
         let mut sequences = sequences();
@@ -236,6 +245,28 @@ mod tests {
             } else {
                 prop_assert_eq!(fitted.scale[0], 1.0);
             }
+        }
+
+        #[test]
+        fn rows_that_are_not_fitted_have_no_influence(
+            rows in 4..12_usize,
+            k in 2..5_usize,
+            poison in -1e6_f32..1e6,
+            seed: u64,
+        ) {
+            let config = crate::GeneratedConfig { train_rows: rows, seed, ..small() };
+            let mut split = crate::generate(&config).unwrap().dataset.train;
+            let fold = crate::folds(rows, k, seed).unwrap().swap_remove(0);
+            let train: Vec<_> = (0..rows).filter(|row| !fold.contains(row)).collect();
+            let fit = |split: &crate::Split| {
+                Standardizer::fit(&split.select(&train).unwrap().features["audio"]).unwrap()
+            };
+            let before = fit(&split);
+            let audio = &mut split.features["audio"].values;
+            for row in fold {
+                audio.index_axis_mut(ndarray::Axis(0), row).fill(poison);
+            }
+            prop_assert_eq!(fit(&split), before);
         }
     }
 }

@@ -384,6 +384,19 @@ fn aligned_features_have_the_length_of_the_tokens() {
     assert_eq!(dataset.train.features["audio"].lengths, [2, 1]);
     assert_eq!(features["vision"].length_source, LengthSource::Content);
     assert_eq!(dataset.train.features["vision"].lengths, [2, 2]);
+
+    // Embeddings of padding are cut off; frames without a token are kept.
+    let frames = floats(&[2, 3, 1], &[1.0; 6]);
+    let (dataset, report) = Archive::good()
+        .with_all("text_bert", ints(&[2, 3, 3], &TOKENS))
+        .with_all("text", frames.clone())
+        .with_all("vision", frames)
+        .read()
+        .unwrap();
+    assert_eq!(dataset.train.features["text"].lengths, [2, 1]);
+    assert_eq!(report.splits["train"].features["text"].cleared_steps, 3);
+    assert_eq!(dataset.train.features["vision"].lengths, [3, 3]);
+    assert_eq!(report.splits["train"].features["vision"].cleared_steps, 0);
 }
 
 #[test]
