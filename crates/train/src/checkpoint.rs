@@ -33,6 +33,11 @@ impl Checkpoint {
         self.seed
     }
 
+    /// The model with its weights.
+    pub fn model(&self) -> &Model<f32> {
+        &self.model
+    }
+
     /// Writes the file whole or not at all.
     ///
     /// # Errors

@@ -159,8 +159,8 @@ pub struct TrainingConfig {
     pub max_epochs: usize,
     /// Epochs without a better validation loss before stopping.
     pub patience: usize,
-    /// Bound on the norm of a step's gradient; absent for none.
-    pub clip_gradient_norm: Option<f64>,
+    /// Bound on the norm of a step's gradient; 0 for none.
+    pub clip_gradient_norm: f64,
 }
 
 impl Default for ExperimentConfig {
@@ -271,10 +271,10 @@ impl ExperimentConfig {
             let dropout = config.modality_dropout;
             let allowed = (0.0..1.0).contains(&dropout);
             require(allowed, key("modality_dropout"), "in [0, 1)", dropout)?;
-            config.encoder.validate()?;
-            config.head.validate()?;
+            section(key("encoder"), config.encoder.validate())?;
+            section(key("head"), config.head.validate())?;
         }
-        self.fusion.validate()?;
+        section("fusion", self.fusion.validate())?;
 
         let objective = &self.objective;
         let weight = objective.unimodal_weight;
@@ -290,11 +290,14 @@ impl ExperimentConfig {
         )?;
         let width = objective.shared_width;
         require(width > 0, "objective.shared_width", "at least 1", width)?;
-        objective.shared_information.validate()?;
-        self.pair_weights()?;
-        self.label_generator.validate()?;
+        section(
+            "objective.shared_information",
+            objective.shared_information.validate(),
+        )?;
+        section("objective.pairs", self.pair_weights())?;
+        section("label_generator", self.label_generator.validate())?;
 
-        self.optimizer.validate()?;
+        section("optimizer", self.optimizer.validate())?;
         rate(self.heads.learning_rate, "heads.learning_rate")?;
         decay(self.heads.weight_decay, "heads.weight_decay")?;
 
@@ -307,9 +310,9 @@ impl ExperimentConfig {
         ] {
             require(count > 0, key, "at least 1", count)?;
         }
-        if let Some(norm) = training.clip_gradient_norm {
-            require(norm > 0.0, "training.clip_gradient_norm", "above 0", norm)?;
-        }
+        let bound = training.clip_gradient_norm;
+        let allowed = bound >= 0.0 && bound.is_finite();
+        require(allowed, "training.clip_gradient_norm", "0 or above", bound)?;
         if self.uses_shared_information() {
             require(
                 training.batch_size > objective.shared_information.ddof,
@@ -369,6 +372,17 @@ fn require(
         key: key.into(),
         expected,
         found: found.to_string(),
+    })
+}
+
+/// Says in which part of the configuration another crate found a value it refuses.
+fn section<T>(
+    key: impl Into<String>,
+    result: Result<T, impl Into<TrainError>>,
+) -> Result<T, TrainError> {
+    result.map_err(|error| TrainError::Section {
+        key: key.into(),
+        source: Box::new(error.into()),
     })
 }
 

@@ -19,6 +19,14 @@ pub enum TrainError {
         /// What it is.
         found: String,
     },
+    /// A part of the configuration is refused by the crate that it belongs to.
+    #[error("configuration, {key}: {source}")]
+    Section {
+        /// The dotted key of the part.
+        key: String,
+        /// What is wrong with it.
+        source: Box<TrainError>,
+    },
     /// A modality of the checkpoint has other features than the data.
     #[error(
         "{modality}: the model was trained on {expected} features a step, the data has {found}"

@@ -25,6 +25,6 @@ pub use crate::{
     model::{Branch, Input, Model, ModelCache, OutputGradients, Outputs},
     objective::{Objective, Targets},
     observer::{Event, Observer},
-    predictor::{Prediction, Predictor},
+    predictor::{Prediction, Predictor, Representation},
     recipe::Recipe,
 };

@@ -3,6 +3,7 @@
 use modalign_data::Split;
 use modalign_encoders::Modality;
 use modalign_metrics::{Report, evaluate};
+use ndarray::Array2;
 use serde::Serialize;
 
 use crate::prepared::prepare;
@@ -22,6 +23,18 @@ pub struct Prediction {
     pub unimodal: Vec<(Modality, f32)>,
     /// Where each modality pulls: its own score minus the fused one.
     pub pull: Vec<(Modality, f32)>,
+}
+
+/// What a model makes of the rows of one modality.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Representation {
+    /// The modality.
+    pub modality: Modality,
+    /// The output of its encoder, `[N, H]`.
+    pub encoded: Array2<f32>,
+    /// Its projection to the width that the shared-information loss compares, `[N, D]`; none where
+    /// that loss is off.
+    pub shared: Option<Array2<f32>>,
 }
 
 /// Applies a trained model.
@@ -83,6 +96,40 @@ impl Predictor {
                 }
             })
             .collect())
+    }
+
+    /// What the model makes of every row before it scores, one entry a modality.
+    ///
+    /// # Errors
+    ///
+    /// As [`predict`](Self::predict).
+    pub fn representations(&self, split: &Split) -> Result<Vec<Representation>, TrainError> {
+        let Checkpoint {
+            config,
+            preparation,
+            model,
+            ..
+        } = &self.checkpoint;
+        let prepared = prepare(preparation, config.data.neutral_label, split)?;
+        model
+            .branches()
+            .zip(preparation)
+            .map(|((modality, branch), one)| {
+                let sequences = prepared.feature(&one.features)?;
+                let encoded = branch
+                    .encoder
+                    .infer(sequences.values.view(), &sequences.lengths)?;
+                let shared = match &branch.projection {
+                    Some(projection) => Some(projection.infer(encoded.view())?),
+                    None => None,
+                };
+                Ok(Representation {
+                    modality,
+                    encoded,
+                    shared,
+                })
+            })
+            .collect()
     }
 
     /// The metrics on a split, under the convention the model was trained with.

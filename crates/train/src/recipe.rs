@@ -192,7 +192,7 @@ pub(crate) fn self_mm(convention: Convention) -> ExperimentConfig {
             step_trailing_batches: false,
             max_epochs: NO_EPOCH_LIMIT,
             patience: 8,
-            clip_gradient_norm: None,
+            clip_gradient_norm: 0.0,
         },
     }
 }
@@ -240,7 +240,7 @@ impl Default for TrainingConfig {
             step_trailing_batches: true,
             max_epochs: 60,
             patience: 10,
-            clip_gradient_norm: Some(5.0),
+            clip_gradient_norm: 5.0,
         }
     }
 }

@@ -250,9 +250,11 @@ impl<'a> Trainer<'a> {
                 gradient *= scale;
             }
         }
-        let norm = match self.config.training.clip_gradient_norm {
-            Some(bound) => clip_gradient_norm(&mut self.gradients, bound),
-            None => global_norm(&self.gradients),
+        let bound = self.config.training.clip_gradient_norm;
+        let norm = if bound > 0.0 {
+            clip_gradient_norm(&mut self.gradients, bound)
+        } else {
+            global_norm(&self.gradients)
         };
         self.optimizer.step(&mut self.model, &self.gradients, 1.0)?;
         Ok(norm)

@@ -1,0 +1,292 @@
+//! Whole experiments on small generated data: determinism, learning, refusals.
+
+use modalign_core::Parameters;
+use modalign_data::{Dataset, GeneratedConfig, generate};
+use modalign_encoders::{EncoderConfig, LstmEncoderConfig, Modality};
+use modalign_metrics::{Convention, Metric};
+use modalign_train::{
+    Checkpoint, Experiment, ExperimentConfig, Predictor, Recipe, TrainError, Variant,
+    cross_validate, run,
+};
+
+fn data() -> Dataset {
+    let config = GeneratedConfig {
+        train_rows: 160,
+        valid_rows: 48,
+        test_rows: 48,
+        ..GeneratedConfig::default()
+    };
+    generate(&config).unwrap().dataset
+}
+
+fn config(recipe: Recipe) -> ExperimentConfig {
+    let mut config = ExperimentConfig::recipe(recipe, Convention::Mosi);
+    config.seeds = vec![1111, 1112];
+    config.training.max_epochs = 4;
+    config
+}
+
+fn weights(experiment: &Experiment) -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    experiment
+        .models
+        .iter()
+        .enumerate()
+        .map(|(index, model)| {
+            let path = folder.path().join(index.to_string());
+            model.save(&path).unwrap();
+            std::fs::read(path).unwrap()
+        })
+        .collect()
+}
+
+fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+        .install(work)
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let data = data();
+    for recipe in [Recipe::Modalign, Recipe::SelfMm] {
+        let config = config(recipe);
+        let one = on_threads(1, || run(&config, &data, &()).unwrap());
+        let two = on_threads(2, || run(&config, &data, &()).unwrap());
+        assert_eq!(weights(&one), weights(&two), "{recipe:?}");
+        for (one, two) in one.runs.iter().zip(&two.runs) {
+            assert_eq!(one.history, two.history);
+            assert_eq!(one.test_predictions, two.test_predictions);
+        }
+        assert_ne!(one.runs[0].history, one.runs[1].history, "seeds differ");
+    }
+}
+
+#[test]
+fn the_full_method_learns_what_a_constant_cannot() {
+    let data = data();
+    let mut config = config(Recipe::Modalign);
+    config.training.max_epochs = 20;
+    let experiment = run(&config, &data, &()).unwrap();
+    let mean = data.train.labels.mean().unwrap();
+    let constant = data
+        .test
+        .labels
+        .mapv(|label| (label - mean).abs())
+        .mean()
+        .unwrap();
+    for run in &experiment.runs {
+        let error = run.test.get(Metric::Mae).unwrap();
+        assert!(
+            error < 0.9 * f64::from(constant),
+            "{error} against {constant}"
+        );
+        let first = &run.history[0].train;
+        let last = &run.history[run.history.len() - 1].train;
+        assert!(last.multimodal < first.multimodal);
+        assert_eq!(first.pairs.len(), 3);
+    }
+}
+
+#[test]
+fn unimodal_tasks_begin_in_the_third_epoch_of_the_published_recipe() {
+    let experiment = run(&config(Recipe::SelfMm), &data(), &()).unwrap();
+    for run in &experiment.runs {
+        let task = |epoch: usize| -> f64 {
+            run.history[epoch - 1]
+                .train
+                .unimodal
+                .iter()
+                .map(|(_, term)| term)
+                .sum()
+        };
+        assert_eq!((task(1), task(2)), (0.0, 0.0));
+        assert!(task(3) > 0.0);
+    }
+}
+
+#[test]
+fn the_checkpoint_holds_the_epoch_that_validation_chose() {
+    let data = data();
+    let mut config = config(Recipe::Modalign);
+    config.training.max_epochs = 12;
+    // Too high a rate, so that the last epoch is not the best.
+    config.heads.learning_rate = 0.05;
+    let experiment = run(&config, &data, &()).unwrap();
+    let mut earlier = 0;
+    for (result, model) in experiment.runs.iter().zip(&experiment.models) {
+        earlier += usize::from(result.best_epoch < result.history.len());
+        let lowest = result
+            .history
+            .iter()
+            .map(|record| record.valid_loss)
+            .fold(f64::MAX, f64::min);
+        let best = &result.history[result.best_epoch - 1];
+        assert!(best.valid_loss <= lowest + 1e-6);
+        let again = Predictor::new(model.clone()).evaluate(&data.valid).unwrap();
+        assert_eq!(again, best.valid);
+    }
+    assert!(earlier > 0, "no run ended after its best epoch");
+}
+
+#[test]
+fn a_saved_model_predicts_the_same() {
+    let data = data();
+    let mut config = config(Recipe::Modalign);
+    config.modalities.audio.encoder = EncoderConfig::Lstm(LstmEncoderConfig::default());
+    let experiment = run(&config, &data, &()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("best.safetensors");
+    experiment.models[0].save(&path).unwrap();
+    let loaded = Checkpoint::load(&path).unwrap();
+    assert_eq!(loaded.config(), &config);
+    let predictions = Predictor::new(loaded).predict(&data.test).unwrap();
+    assert_eq!(predictions, experiment.runs[0].test_predictions);
+    let first = &predictions[0];
+    assert_eq!(first.label, data.test.labels[0]);
+    for ((_, pull), (_, score)) in first.pull.iter().zip(&first.unimodal) {
+        assert!((pull - (score - first.fused)).abs() < 1e-5);
+    }
+
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(Checkpoint::load(&path), Err(TrainError::Store(_))));
+}
+
+#[test]
+fn the_neutral_label_shifts_predictions_and_nothing_else() {
+    let data = data();
+    let mut shifted = data.clone();
+    for split in [&mut shifted.train, &mut shifted.valid, &mut shifted.test] {
+        split.labels += 4.0;
+    }
+    let mut config = config(Recipe::Modalign);
+    config.training.max_epochs = 1;
+    let plain = run(&config, &data, &()).unwrap();
+    config.data.neutral_label = 4.0;
+    let moved = run(&config, &shifted, &()).unwrap();
+    for (plain, moved) in plain.runs[0]
+        .test_predictions
+        .iter()
+        .zip(&moved.runs[0].test_predictions)
+    {
+        assert!((plain.fused + 4.0 - moved.fused).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn variants_change_one_thing_each() {
+    let data = data();
+    let config = config(Recipe::Modalign);
+    let full = run(&config, &data, &()).unwrap();
+    let count =
+        |experiment: &Experiment| -> usize { experiment.models[0].model().parameter_count() };
+    for variant in Variant::ALL {
+        let experiment = run(&variant.apply(&config), &data, &()).unwrap();
+        let last = &experiment.runs[0].history[3];
+        match variant {
+            Variant::Full => assert_eq!(weights(&experiment), weights(&full)),
+            Variant::TextOnly => {
+                assert_eq!(experiment.models[0].model().branches().count(), 1);
+                assert!(last.train.pairs.is_empty());
+            }
+            Variant::NoSharedInformation => {
+                assert_eq!(last.train.shared_information, 0.0);
+                assert!(count(&experiment) < count(&full), "no projections");
+            }
+            Variant::NoLabelGenerator => {
+                assert!(last.labels.is_empty());
+                assert!(last.train.unimodal.iter().all(|(_, term)| *term == 0.0));
+            }
+            other => panic!("{other:?} is not tested"),
+        }
+    }
+}
+
+#[test]
+fn every_row_is_tested_once_in_a_cross_validation() {
+    let data = data();
+    let mut config = config(Recipe::Modalign);
+    config.seeds = vec![1111];
+    config.training.max_epochs = 1;
+    let experiment = cross_validate(&config, &data, 4, &()).unwrap();
+    assert_eq!(experiment.runs.len(), 4);
+    let mut ids: Vec<_> = experiment
+        .runs
+        .iter()
+        .flat_map(|run| {
+            run.test_predictions
+                .iter()
+                .map(|prediction| prediction.id.clone())
+        })
+        .collect();
+    ids.sort();
+    let mut expected = data.pool().unwrap().id;
+    expected.sort();
+    assert_eq!(ids, expected);
+    let error = cross_validate(&config, &data, 2, &()).unwrap_err();
+    assert!(matches!(error, TrainError::Config { key, .. } if key == "folds"));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
+    let mut data = data();
+    data.train.labels[7] = f32::MAX;
+    data.train.labels[8] = -f32::MAX;
+    let mut config = config(Recipe::Modalign);
+    config.objective.unimodal_weight = 0.0;
+    let error = run(&config, &data, &()).unwrap_err();
+    let TrainError::NotFinite {
+        run,
+        epoch,
+        batch,
+        id,
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert!(run.starts_with("seed 111"));
+    assert!(epoch >= 1 && batch >= 1);
+    assert!(data.train.id.contains(&id));
+}
+
+#[test]
+fn a_batch_of_one_row_is_refused_only_where_a_covariance_needs_more() {
+    let mut config = config(Recipe::Modalign);
+    config.training.batch_size = 1;
+    let error = config.validate().unwrap_err();
+    assert!(matches!(error, TrainError::Config { key, .. } if key == "training.batch_size"));
+    config.objective.shared_information_weight = 0.0;
+    config.validate().unwrap();
+
+    // 160 rows in batches of 53 leave one over.
+    config.training.batch_size = 53;
+    config.objective.shared_information_weight = 1.0;
+    config.training.max_epochs = 1;
+    assert!(run(&config, &data(), &()).is_ok());
+}
+
+#[test]
+fn other_widths_are_refused_by_modality() {
+    let data = data();
+    let mut config = config(Recipe::Modalign);
+    config.training.max_epochs = 1;
+    let experiment = run(&config, &data, &()).unwrap();
+    let mut other = data.test.clone();
+    let text = other.features["text"].clone();
+    other.features.insert("audio".to_owned(), text);
+    let error = Predictor::new(experiment.models[0].clone())
+        .predict(&other)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        TrainError::Width {
+            modality: Modality::Audio,
+            expected: 5,
+            found: 768
+        }
+    ));
+}
