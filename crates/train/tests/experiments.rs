@@ -1,5 +1,7 @@
 //! Whole experiments on small generated data: determinism, learning, refusals.
 
+#![allow(clippy::unwrap_used)]
+
 use modalign_core::Parameters;
 use modalign_data::{Dataset, GeneratedConfig, generate};
 use modalign_encoders::{EncoderConfig, LstmEncoderConfig, Modality};

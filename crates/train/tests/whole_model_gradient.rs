@@ -1,6 +1,8 @@
 //! The gradient of the whole objective in every named parameter, against central differences, at
 //! drawn shapes, encoders, weights and dropout rates.
 
+#![allow(clippy::unwrap_used)]
+
 use modalign_core::{Parameters, Stream, rng};
 use modalign_encoders::{
     EncoderConfig, LstmEncoderConfig, Modality, PooledConfig, RegressionHeadConfig, Statistics,
