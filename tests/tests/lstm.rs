@@ -1,5 +1,7 @@
 //! The LSTM layer against PyTorch's on packed sequences.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use modalign_core::{Parameters, Stream, rng};

@@ -1,5 +1,7 @@
 //! Layers and losses against PyTorch.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use modalign_core::Parameters;

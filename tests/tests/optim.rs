@@ -1,5 +1,7 @@
 //! The optimiser, clipping and the schedule against PyTorch.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use modalign_core::impl_parameters;

@@ -385,6 +385,8 @@ impl<A: Scalar> Lstm<A> {
                 packing.unsort(c.view(), state.c.index_axis_mut(Axis(0), index));
                 if record {
                     tapes.push(tape);
+                } else {
+                    cell.give_tape(tape);
                 }
             }
             let input = std::mem::replace(&mut input, hidden);
@@ -452,6 +454,7 @@ impl<A: Scalar> Lstm<A> {
                         None => dinput = Some(gradient),
                     }
                 }
+                cell.give_tape(tape);
             }
             dlayer = dinput;
         }
@@ -857,6 +860,30 @@ mod tests {
                 .iter()
                 .fold(0.0_f64, |worst, x| worst.max(x.abs()));
             assert!(error < 1e-5 * largest, "{name}: {error:e} of {largest:e}");
+        }
+    }
+
+    #[test]
+    fn memory_used_before_leaves_no_trace() {
+        let config = LstmConfig {
+            hidden_size: 3,
+            ..LstmConfig::default()
+        };
+        let used = Lstm::<f64>::new(2, &config, &mut rng(1)).unwrap();
+        let pass = |lstm: &Lstm<f64>, lengths: &[usize], dh: f64| {
+            let x = random((lengths.len(), 6, 2), &mut rng(2));
+            let (h, cache) = lstm.forward_final(x.view(), lengths).unwrap();
+            let mut grads = lstm.zeros_like();
+            let dh = Array2::from_elem(h.raw_dim(), dh);
+            lstm.backward_final(cache, dh.view(), &mut grads).unwrap();
+            (h, grads)
+        };
+        for lengths in [vec![6, 6, 6], vec![2], vec![1, 6], vec![0], vec![5, 5]] {
+            pass(&used, &[4, 2], f64::NAN);
+            assert_eq!(
+                pass(&used, &lengths, 1.0),
+                pass(&used.clone(), &lengths, 1.0)
+            );
         }
     }
 

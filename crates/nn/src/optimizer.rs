@@ -216,34 +216,10 @@ impl<A: Scalar> Optimizer<A> {
         self.first.check(params)?;
         self.first.check(grads)?;
         self.steps += 1;
-        let config = &self.config;
-        let steps = self.steps as f64;
-        let first_correction = 1.0 - config.beta1.powf(steps);
-        let second_correction = 1.0 - config.beta2.powf(steps);
-        let rules: Vec<Rule<A>> = self
-            .groups
-            .iter()
-            .map(|group| {
-                let rate = group.learning_rate * learning_rate_factor;
-                let (penalty, shrink) = match config.weight_decay_mode {
-                    WeightDecay::Coupled => (group.weight_decay, 1.0),
-                    WeightDecay::Decoupled => (0.0, 1.0 - rate * group.weight_decay),
-                };
-                Rule {
-                    penalty: A::from_f64(penalty),
-                    shrink: A::from_f64(shrink),
-                    fresh1: A::from_f64(1.0 - config.beta1),
-                    beta2: A::from_f64(config.beta2),
-                    fresh2: A::from_f64(1.0 - config.beta2),
-                    rate: A::from_f64(rate / first_correction),
-                    inverse_root: A::from_f64(second_correction.sqrt().recip()),
-                    epsilon: A::from_f64(config.epsilon),
-                }
-            })
-            .collect();
         let mut index = 0;
         params.zip_mut(grads, &mut Path::default(), &mut |_, mut param, grad| {
-            let rule = &rules[self.assignment[index]];
+            let group = self.groups[self.assignment[index]];
+            let rule = Rule::new(&self.config, group, learning_rate_factor, self.steps);
             let first = &mut self.first.0[index].1;
             let second = &mut self.second.0[index].1;
             let largest = self.largest.as_mut().map(|largest| &mut largest.0[index].1);
@@ -314,6 +290,31 @@ struct Rule<A> {
 }
 
 impl<A: Scalar> Rule<A> {
+    fn new(
+        config: &OptimizerConfig,
+        group: ParameterGroup,
+        learning_rate_factor: f64,
+        steps: u64,
+    ) -> Self {
+        let rate = group.learning_rate * learning_rate_factor;
+        let (penalty, shrink) = match config.weight_decay_mode {
+            WeightDecay::Coupled => (group.weight_decay, 1.0),
+            WeightDecay::Decoupled => (0.0, 1.0 - rate * group.weight_decay),
+        };
+        let first_correction = 1.0 - config.beta1.powf(steps as f64);
+        let second_correction = 1.0 - config.beta2.powf(steps as f64);
+        Self {
+            penalty: A::from_f64(penalty),
+            shrink: A::from_f64(shrink),
+            fresh1: A::from_f64(1.0 - config.beta1),
+            beta2: A::from_f64(config.beta2),
+            fresh2: A::from_f64(1.0 - config.beta2),
+            rate: A::from_f64(rate / first_correction),
+            inverse_root: A::from_f64(second_correction.sqrt().recip()),
+            epsilon: A::from_f64(config.epsilon),
+        }
+    }
+
     /// One pass over all arrays. The moments are in the order of the two iterators.
     #[inline(always)]
     fn update<'a>(

@@ -1,5 +1,7 @@
 //! One layer in one direction, on the packed layout.
 
+use std::sync::{Mutex, PoisonError};
+
 use modalign_core::{Scalar, check_shape};
 use modalign_linalg::gemm;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, s};
@@ -12,7 +14,7 @@ use crate::lanes::{LANES, Lanes, load, sigmoid, store, tanh};
 use crate::simd::vectorized;
 
 /// The weights of one layer in one direction; the four gates i, f, g, o one after the other.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Cell<A> {
     /// `[4H, D]`.
     pub(super) weight_ih: Array2<A>,
@@ -22,6 +24,30 @@ pub(super) struct Cell<A> {
     pub(super) bias_ih: Array1<A>,
     /// `[4H]`.
     pub(super) bias_hh: Array1<A>,
+    /// Tapes that are not in use, kept so that a training step need not ask the system for their
+    /// memory again.
+    spare: Mutex<Vec<Tape<A>>>,
+}
+
+impl<A: Clone> Clone for Cell<A> {
+    fn clone(&self) -> Self {
+        Self {
+            weight_ih: self.weight_ih.clone(),
+            weight_hh: self.weight_hh.clone(),
+            bias_ih: self.bias_ih.clone(),
+            bias_hh: self.bias_hh.clone(),
+            spare: Mutex::default(),
+        }
+    }
+}
+
+impl<A: PartialEq> PartialEq for Cell<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.weight_ih == other.weight_ih
+            && self.weight_hh == other.weight_hh
+            && self.bias_ih == other.bias_ih
+            && self.bias_hh == other.bias_hh
+    }
 }
 
 /// The hidden and the cell state of every row, `[B, H]` each, in the sorted order; or the gradient
@@ -33,7 +59,7 @@ pub(super) struct CellState<A> {
 }
 
 /// What the backward pass of a [`Cell`] needs beside its input, all in the packed layout.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tape<A> {
     /// i, f, g, o `[P, 4H]`.
     gates: Array2<A>,
@@ -54,6 +80,7 @@ impl<A: Scalar> Cell<A> {
             weight_hh: uniform((4 * hidden_size, hidden_size), bound, rng),
             bias_ih: uniform(4 * hidden_size, bound, rng),
             bias_hh: uniform(4 * hidden_size, bound, rng),
+            spare: Mutex::default(),
         }
     }
 
@@ -81,6 +108,7 @@ impl<A: Scalar> Cell<A> {
             weight_hh: Array2::zeros(self.weight_hh.raw_dim()),
             bias_ih: Array1::zeros(self.bias_ih.raw_dim()),
             bias_hh: Array1::zeros(self.bias_hh.raw_dim()),
+            spare: Mutex::default(),
         }
     }
 
@@ -90,6 +118,33 @@ impl<A: Scalar> Cell<A> {
 
     pub(super) fn hidden_size(&self) -> usize {
         self.weight_hh.ncols()
+    }
+
+    /// A tape for so many lines, whose entries are yet to be written; without room for what only the
+    /// backward pass needs unless `record` is set.
+    fn take_tape(&self, lines: usize, record: bool) -> Tape<A> {
+        let spare = self
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let spare = spare.unwrap_or_default();
+        let (size, recorded) = (self.hidden_size(), if record { lines } else { 0 });
+        Tape {
+            gates: resized(spare.gates, lines, 4 * size),
+            previous_h: resized(spare.previous_h, recorded, size),
+            previous_c: resized(spare.previous_c, recorded, size),
+            tanh_c: resized(spare.tanh_c, recorded, size),
+            given: false,
+        }
+    }
+
+    /// Keeps the memory of a tape that has served.
+    pub(super) fn give_tape(&self, tape: Tape<A>) {
+        self.spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(tape);
     }
 
     /// Runs over all steps of `input [P, D]` and leaves in `state` that of every row after its last
@@ -107,16 +162,15 @@ impl<A: Scalar> Cell<A> {
         let size = self.hidden_size();
         let bias = &self.bias_ih + &self.bias_hh;
         let bias = bias.as_slice().expect("a sum of two arrays is contiguous");
-        let mut gates = Array2::zeros((packing.lines(), 4 * size));
-        gemm(A::one(), input, &self.weight_ih.t(), A::zero(), &mut gates)?;
-        let recorded = || Array2::zeros((if record { packing.lines() } else { 0 }, size));
-        let mut tape = Tape {
-            gates,
-            previous_h: recorded(),
-            previous_c: recorded(),
-            tanh_c: recorded(),
-            given,
-        };
+        let mut tape = self.take_tape(packing.lines(), record);
+        tape.given = given;
+        gemm(
+            A::one(),
+            input,
+            &self.weight_ih.t(),
+            A::zero(),
+            &mut tape.gates,
+        )?;
         for step in 0..packing.longest() {
             let lines = packing.lines_of(step);
             let mut gates = tape.gates.slice_mut(s![lines.clone(), ..]);
@@ -244,6 +298,13 @@ impl<A: Scalar> Cell<A> {
         }
         Ok(())
     }
+}
+
+/// An array of another size in the memory of this one.
+fn resized<A: Scalar>(array: Array2<A>, rows: usize, columns: usize) -> Array2<A> {
+    let (mut entries, _) = array.into_raw_vec_and_offset();
+    entries.resize(rows * columns, A::zero());
+    Array2::from_shape_vec((rows, columns), entries).expect("there are rows * columns entries")
 }
 
 /// The entries of whole rows of an array in standard layout.
