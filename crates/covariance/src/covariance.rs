@@ -58,7 +58,9 @@ pub fn covariance<'a, A: Scalar>(
     let batch = x.into();
     let mut sample = Sample::new(0);
     sample.set(batch, ddof)?;
-    Ok(estimate(&batch, &sample, ddof)?.into_array())
+    let mut covariance = Workspace::default();
+    estimate(&batch, &sample, ddof, &mut covariance)?;
+    Ok(covariance.into_array())
 }
 
 /// The value of a penalty on the covariance of one matrix, and its gradient in the matrix.
@@ -71,7 +73,9 @@ pub(crate) fn penalise<A: Scalar>(
 ) -> Result<(A, Array2<A>), CovarianceError> {
     let mut sample = Sample::new(0);
     sample.set(batch, ddof)?;
-    let mut gamma = estimate(&batch, &sample, ddof)?.into_array();
+    let mut covariance = Workspace::default();
+    estimate(&batch, &sample, ddof, &mut covariance)?;
+    let mut gamma = covariance.into_array();
     let value = A::from_f64(penalty(&mut gamma));
     if !value.is_finite() {
         return Err(CovarianceError::Overflow {
@@ -90,21 +94,22 @@ pub(crate) fn penalise<A: Scalar>(
     Ok((value, gradient))
 }
 
-fn estimate<A: Scalar>(
+/// Sets the covariance of a batch, of which `sample` has the means.
+pub(crate) fn estimate<A: Scalar>(
     batch: &Batch<A>,
     sample: &Sample<A>,
     ddof: usize,
-) -> Result<Workspace<A>, CovarianceError> {
+    covariance: &mut Workspace<A>,
+) -> Result<(), CovarianceError> {
     let batches = |_| *batch;
     let samples = Samples {
         batches: &batches,
         members: slice::from_ref(sample),
         ddof,
     };
-    let mut covariance = Workspace::default();
-    estimate_covariance(&samples, 0, &mut covariance)?;
+    estimate_covariance(&samples, 0, covariance)?;
     if covariance.entries().iter().all(|entry| entry.is_finite()) {
-        Ok(covariance)
+        Ok(())
     } else {
         Err(CovarianceError::Overflow {
             first: 0,

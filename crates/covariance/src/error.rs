@@ -172,6 +172,14 @@ pub enum CovarianceError {
         /// The columns of the running covariance.
         found: usize,
     },
+    /// A block, or another stream, is of another width than the stream.
+    #[error("the stream has {expected} columns, the block {found}")]
+    StreamWidth {
+        /// The columns of the stream.
+        expected: usize,
+        /// The columns of what was to be added.
+        found: usize,
+    },
     /// Two settings, or a setting and a batch, that do not go together.
     #[error("{setting} is not defined with {with}")]
     Incompatible {
@@ -189,6 +197,28 @@ pub enum CovarianceError {
         expected: &'static str,
         /// What it is.
         found: f64,
+    },
+    /// A file cannot be read.
+    #[cfg(feature = "npy")]
+    #[error("{}: {message}", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The kind of the error.
+        kind: std::io::ErrorKind,
+        /// What the system or the reader says.
+        message: String,
+    },
+    /// A `.npy` file holds something else than a matrix of the numbers asked for.
+    #[cfg(feature = "npy")]
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Npy {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was asked for.
+        expected: String,
+        /// What it holds.
+        found: String,
     },
     /// A product failed.
     #[error(transparent)]

@@ -11,12 +11,15 @@ mod distance;
 mod error;
 mod frobenius;
 mod gram;
+#[cfg(feature = "npy")]
+mod npy;
 mod redundancy;
 mod running;
 mod samples;
 mod separation;
 mod shared_information;
 mod shrinkage;
+mod streaming;
 mod sums;
 mod variance_floor;
 mod weights;
@@ -33,6 +36,7 @@ pub use crate::{
     separation::Separation,
     shared_information::{PairValue, SharedInformation, SharedInformationConfig, Value, coral},
     shrinkage::Shrinkage,
+    streaming::StreamingMoments,
     variance_floor::VarianceFloor,
     weights::PairWeights,
     workspace::MAX_SIDE,

@@ -32,15 +32,17 @@ impl GroupPair {
 /// m = Σ_n w_n x_n / V_1                       V_1 = Σ_n w_n, V_2 = Σ_n w_n²
 /// C = Σ_n w_n (x_n − m)(x_n − m)ᵀ / ν         ν = V_1 − ddof V_2 / V_1
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sample<A> {
     pub(crate) modality: usize,
     means: Array1<A>,
     divisor: f64,
-    /// V_1.
+    /// V_1 and V_2.
     weight: f64,
-    /// The rows of a weight above 0, if they all have the same one.
-    equal_rows: Option<usize>,
+    squared_weight: f64,
+    /// The rows of a weight above 0, and whether they all have the same one.
+    counted: usize,
+    equal: bool,
     weighted: bool,
     weights: Array1<A>,
     roots: Array1<A>,
@@ -56,7 +58,9 @@ impl<A: Scalar> Sample<A> {
             means: Array1::zeros(0),
             divisor: 0.0,
             weight: 0.0,
-            equal_rows: None,
+            squared_weight: 0.0,
+            counted: 0,
+            equal: true,
             weighted: false,
             weights: Array1::zeros(0),
             roots: Array1::zeros(0),
@@ -110,6 +114,19 @@ impl<A: Scalar> Sample<A> {
         }
     }
 
+    pub(crate) fn counted(&self) -> usize {
+        self.counted
+    }
+
+    /// V_1 and V_2.
+    pub(crate) fn total_weights(&self) -> (f64, f64) {
+        (self.weight, self.squared_weight)
+    }
+
+    pub(crate) fn means(&self) -> &[A] {
+        self.means.as_slice().unwrap_or_default()
+    }
+
     fn set_weights(&mut self, batch: &Batch<A>, ddof: usize) -> Result<(), CovarianceError> {
         let modality = self.modality;
         let rows = batch.features.nrows();
@@ -124,8 +141,8 @@ impl<A: Scalar> Sample<A> {
                 });
             }
             self.divisor = (rows - ddof) as f64;
-            self.weight = rows as f64;
-            self.equal_rows = Some(rows);
+            (self.weight, self.squared_weight) = (rows as f64, rows as f64);
+            (self.counted, self.equal) = (rows, true);
             return Ok(());
         };
         if weights.len() != rows {
@@ -151,7 +168,7 @@ impl<A: Scalar> Sample<A> {
             largest = largest.max(weight);
             counted += usize::from(weight > 0.0);
         }
-        self.weight = sum;
+        (self.weight, self.squared_weight) = (sum, squares);
         self.divisor = sum - ddof as f64 * squares / sum;
         let has_divisor = self.divisor.is_finite() && self.divisor > 0.0;
         if counted <= ddof || !has_divisor {
@@ -162,10 +179,10 @@ impl<A: Scalar> Sample<A> {
             });
         }
         self.has_missing = counted < rows;
-        let equal = weights
+        self.counted = counted;
+        self.equal = weights
             .iter()
             .all(|weight| weight.is_zero() || weight.as_f64() == largest);
-        self.equal_rows = equal.then_some(counted);
         if self.weights.len() != rows {
             self.weights = Array1::zeros(rows);
             self.roots = Array1::zeros(rows);
@@ -231,12 +248,14 @@ impl<'s, 'a: 's, A: Scalar> Samples<'s, 'a, A> {
 
     /// The number of rows that count, if all of them count alike.
     pub(crate) fn equal_rows(&self, member: usize) -> Result<usize, CovarianceError> {
-        self.members[member]
-            .equal_rows
-            .ok_or(CovarianceError::Incompatible {
-                setting: "Ledoit-Wolf shrinkage",
-                with: "row weights other than 0 and one other value",
-            })
+        let member = &self.members[member];
+        if member.equal {
+            return Ok(member.counted);
+        }
+        Err(CovarianceError::Incompatible {
+            setting: "Ledoit-Wolf shrinkage",
+            with: "row weights other than 0 and one other value",
+        })
     }
 
     /// Calls `visit` with the index and the centred entries of every row that counts.
