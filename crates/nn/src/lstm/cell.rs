@@ -1,5 +1,6 @@
 //! One layer in one direction, on the packed layout.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use modalign_core::{Scalar, check_shape};
@@ -331,16 +332,9 @@ fn advance<A: Scalar>(
         for start in (0..size).step_by(LANES) {
             let end = size.min(start + LANES);
             let gate = |index: usize| index * size + start..index * size + end;
-            let sum = |index| {
-                let (product, bias) = (load(&gates[gate(index)]), load(&bias[gate(index)]));
-                lanes(|lane| product[lane] + bias[lane])
-            };
-            let (i, f, g, o) = (
-                sigmoid(sum(0)),
-                sigmoid(sum(1)),
-                tanh(sum(2)),
-                sigmoid(sum(3)),
-            );
+            let (i, f) = (sum(gates, bias, gate(0)), sum(gates, bias, gate(1)));
+            let (g, o) = (sum(gates, bias, gate(2)), sum(gates, bias, gate(3)));
+            let (i, f, g, o) = (sigmoid(i), sigmoid(f), tanh(g), sigmoid(o));
             let before = load(&c[start..end]);
             let after = lanes(|lane| f[lane] * before[lane] + i[lane] * g[lane]);
             let squashed = tanh(after);
@@ -398,6 +392,12 @@ fn retreat<A: Scalar>(
             store(&lanes(|lane| dc_sum[lane] * f[lane]), &mut dc[start..end]);
         }
     }
+}
+
+#[inline(always)]
+fn sum<A: Scalar>(left: &[A], right: &[A], range: Range<usize>) -> Lanes<A> {
+    let (left, right) = (load(&left[range.clone()]), load(&right[range]));
+    lanes(|lane| left[lane] + right[lane])
 }
 
 #[inline(always)]
