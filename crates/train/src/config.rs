@@ -99,14 +99,29 @@ pub struct ModalityConfig {
     pub modality_dropout: f64,
 }
 
+/// How a score is compared with a label.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskLoss {
+    /// `|ŷ − y|`, the published choice: its minimum is the median.
+    #[default]
+    Absolute,
+    /// `(ŷ − y)²`: its minimum is the mean, which serves labels that crowd at one end.
+    Squared,
+}
+
 /// The terms of the loss and their weights.
 ///
 /// ```text
-/// L = mean|ŷ_m − y_m| + u Σ_s mean( tanh|y_s − y_m| · |ŷ_s − y_s| ) + λ Σ_{i<j} w_ij · l(i, j)
+/// L = mean t(ŷ_m, y_m) + u Σ_s mean( tanh|y_s − y_m| · t(ŷ_s, y_s) ) + λ Σ_{i<j} w_ij · l(i, j)
 /// ```
+///
+/// with the task loss t, the absolute error by default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
+    /// How scores are compared with labels.
+    pub task_loss: TaskLoss,
     /// Weight u of the unimodal tasks; 0 turns the label generator off.
     pub unimodal_weight: f64,
     /// Weight λ of the shared-information loss; 0 turns it off.

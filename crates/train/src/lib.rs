@@ -17,7 +17,7 @@ pub use crate::{
     checkpoint::Checkpoint,
     config::{
         Accumulation, DataConfig, ExperimentConfig, ModalityConfig, ModalityConfigs,
-        ObjectiveConfig, PairConfig, TrainingConfig,
+        ObjectiveConfig, PairConfig, TaskLoss, TrainingConfig,
     },
     error::TrainError,
     experiment::{Experiment, RunResult, Variant, cross_validate, run},

@@ -1,7 +1,7 @@
 //! The loss of one batch and its gradient in everything the model puts out.
 //!
 //! ```text
-//! L = mean|ŷ_m − y_m| + u Σ_s mean( tanh|y_s − y_m| · |ŷ_s − y_s| ) + λ Σ_{i<j} w_ij · l(S_i, S_j)
+//! L = mean t(ŷ_m, y_m) + u Σ_s mean( tanh|y_s − y_m| · t(ŷ_s, y_s) ) + λ Σ_{i<j} w_ij · l(S_i, S_j)
 //! ```
 //!
 //! The generated labels y_s are constants here: no gradient flows through them or their weights.
@@ -9,9 +9,10 @@
 use modalign_core::Scalar;
 use modalign_covariance::SharedInformation;
 use modalign_encoders::Modality;
-use modalign_nn::weighted_l1;
-use ndarray::{Array1, Array2};
+use modalign_nn::{NnError, weighted_l1, weighted_squared_error};
+use ndarray::{Array1, Array2, ArrayView1};
 
+use crate::config::TaskLoss;
 use crate::model::{OutputGradients, Outputs};
 use crate::{ExperimentConfig, LossTerms, TrainError};
 
@@ -42,6 +43,7 @@ impl<A: Scalar> Targets<A> {
 #[derive(Debug)]
 pub struct Objective<A> {
     modalities: Vec<Modality>,
+    task_loss: TaskLoss,
     unimodal_weight: f64,
     shared_information_weight: f64,
     minimum_rows: usize,
@@ -64,6 +66,7 @@ impl<A: Scalar> Objective<A> {
             .transpose()?;
         Ok(Self {
             modalities: config.modalities_in_use().collect(),
+            task_loss: config.objective.task_loss,
             unimodal_weight: config.objective.unimodal_weight,
             shared_information_weight: config.objective.shared_information_weight,
             minimum_rows: config.objective.shared_information.ddof + 1,
@@ -87,7 +90,7 @@ impl<A: Scalar> Objective<A> {
         let rows = outputs.fused.len();
         let ones = Array1::ones(rows);
         let (multimodal, fused) =
-            weighted_l1(outputs.fused.view(), targets.multimodal.view(), ones.view())?;
+            self.compare(outputs.fused.view(), targets.multimodal.view(), ones.view())?;
         let mut terms = LossTerms {
             total: multimodal.as_f64(),
             multimodal: multimodal.as_f64(),
@@ -101,7 +104,7 @@ impl<A: Scalar> Objective<A> {
                 .weights
                 .row(index)
                 .mapv(|weight| weight * unimodal_weight);
-            let (value, gradient) = weighted_l1(
+            let (value, gradient) = self.compare(
                 prediction.view(),
                 targets.unimodal.row(index),
                 weights.view(),
@@ -146,5 +149,17 @@ impl<A: Scalar> Objective<A> {
                 shared,
             },
         ))
+    }
+
+    fn compare(
+        &self,
+        scores: ArrayView1<A>,
+        labels: ArrayView1<A>,
+        weights: ArrayView1<A>,
+    ) -> Result<(A, Array1<A>), NnError> {
+        match self.task_loss {
+            TaskLoss::Absolute => weighted_l1(scores, labels, weights),
+            TaskLoss::Squared => weighted_squared_error(scores, labels, weights),
+        }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{
     Accumulation, DataConfig, ExperimentConfig, ModalityConfig, ModalityConfigs, ObjectiveConfig,
-    PairConfig, TrainingConfig,
+    PairConfig, TaskLoss, TrainingConfig,
 };
 
 /// Which method the defaults follow.
@@ -212,6 +212,7 @@ impl Default for ModalityConfigs {
 impl Default for ObjectiveConfig {
     fn default() -> Self {
         Self {
+            task_loss: TaskLoss::Absolute,
             unimodal_weight: 1.0,
             shared_information_weight: 1.0,
             shared_width: 32,

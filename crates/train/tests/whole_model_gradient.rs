@@ -9,7 +9,7 @@ use modalign_encoders::{
 };
 use modalign_gradcheck::check_gradient;
 use modalign_metrics::Convention;
-use modalign_train::{ExperimentConfig, Input, Model, Objective, Recipe, Targets};
+use modalign_train::{ExperimentConfig, Input, Model, Objective, Recipe, Targets, TaskLoss};
 use ndarray::{Array1, Array2, Array3, ArrayD};
 use proptest::prelude::*;
 use rand::RngExt;
@@ -26,6 +26,7 @@ struct Case {
     unimodal_weight: f64,
     shared_weight: f64,
     pair: f64,
+    squared: bool,
     seed: u64,
 }
 
@@ -36,11 +37,19 @@ fn cases() -> impl Strategy<Value = Case> {
         prop_oneof![Just(0.0), 0.1..0.6],
         prop_oneof![Just(0.0), 0.2..2.0],
         prop_oneof![Just(0.0), 0.5..20.0],
-        -2.0..2.0,
+        (-2.0..2.0, prop::bool::ANY),
         0_u64..1000,
     )
         .prop_map(
-            |(sizes, (shared_width, modalities), dropout, unimodal, shared, pair, seed)| {
+            |(
+                sizes,
+                (shared_width, modalities),
+                dropout,
+                unimodal,
+                shared,
+                (pair, squared),
+                seed,
+            )| {
                 let (encoder, rows, steps, width) = sizes;
                 Case {
                     encoder,
@@ -53,6 +62,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     unimodal_weight: unimodal,
                     shared_weight: shared,
                     pair,
+                    squared,
                     seed,
                 }
             },
@@ -66,6 +76,9 @@ fn config(case: &Case) -> ExperimentConfig {
     config.objective.shared_information_weight = case.shared_weight;
     config.objective.shared_width = case.shared_width;
     config.objective.pairs.text_vision = case.pair;
+    if case.squared {
+        config.objective.task_loss = TaskLoss::Squared;
+    }
     let head = RegressionHeadConfig {
         hidden_size: 3,
         dropout: case.dropout,
