@@ -1,9 +1,22 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+#[allow(unsafe_code)]
+mod kernel;
+#[allow(unsafe_code)]
+mod lanes;
+#[allow(unsafe_code)]
 mod means;
+#[allow(unsafe_code)]
+mod multiply;
 mod operand;
 mod product;
+#[cfg(test)]
+mod tests;
+mod threads;
+#[allow(unsafe_code)]
+mod typed;
+mod workspace;
 
 pub use error::LinalgError;
 pub use means::column_means;

@@ -28,10 +28,10 @@ use crate::error::check_length;
 /// ```
 #[derive(Debug)]
 pub struct Operand<'a, A> {
-    matrix: ArrayView2<'a, A>,
-    center: Option<ArrayView1<'a, A>>,
-    weights: Option<ArrayView1<'a, A>>,
-    transposed: bool,
+    pub(crate) matrix: ArrayView2<'a, A>,
+    pub(crate) center: Option<ArrayView1<'a, A>>,
+    pub(crate) weights: Option<ArrayView1<'a, A>>,
+    pub(crate) transposed: bool,
 }
 
 impl<A> Clone for Operand<'_, A> {

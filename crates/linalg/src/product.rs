@@ -1,7 +1,8 @@
 use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayBase, DataMut, Ix2, LinalgScalar};
+use ndarray::{ArrayBase, ArrayViewMut2, DataMut, Ix2, LinalgScalar};
 
 use crate::error::check_shape;
+use crate::typed;
 use crate::{LinalgError, Operand};
 
 /// General matrix product.
@@ -42,7 +43,7 @@ pub fn gemm<'a, 'b, A: LinalgScalar>(
     let ((m, k), n) = (a.dim(), b.dim().1);
     check_shape("gemm", "b", b.dim(), (k, n))?;
     check_shape("gemm", "c", c.dim(), (m, n))?;
-    general_mat_mul(alpha, &a.to_matrix(), &b.to_matrix(), beta, c);
+    product(alpha, a, Some(b), beta, c.view_mut());
     Ok(())
 }
 
@@ -91,12 +92,27 @@ pub fn syrk<'a, A: LinalgScalar>(
     p.check("syrk")?;
     let m = p.dim().0;
     check_shape("syrk", "c", c.dim(), (m, m))?;
-    let p = p.to_matrix();
-    general_mat_mul(alpha, &p, &p.t(), beta, c);
-    for row in 0..m {
-        for column in 0..row {
-            c[[column, row]] = c[[row, column]];
-        }
-    }
+    product(alpha, p, None, beta, c.view_mut());
     Ok(())
+}
+
+/// `C ← α A B + β C`; without `B`, the symmetric `C ← α A Aᵀ + β C`.
+fn product<A: LinalgScalar>(
+    alpha: A,
+    a: Operand<A>,
+    b: Option<Operand<A>>,
+    beta: A,
+    mut c: ArrayViewMut2<A>,
+) {
+    let typed = typed::product::<A, f32>(alpha, a, b, beta, &mut c)
+        || typed::product::<A, f64>(alpha, a, b, beta, &mut c);
+    if typed {
+        return;
+    }
+    let left = a.to_matrix();
+    let right = match b {
+        Some(b) => b.to_matrix(),
+        None => a.t().to_matrix(),
+    };
+    general_mat_mul(alpha, &left, &right, beta, &mut c);
 }

@@ -1,6 +1,10 @@
-//! Every product against naive loops in f64, at drawn shapes, strides, centres and weights.
+//! Every product against naive loops in f64, at drawn shapes, strides, centres and weights, for every
+//! instruction set that the processor has and on one to three threads.
 
-use modalign_linalg::{LinalgError, Operand, column_means, gemm, syrk};
+use std::cell::Cell;
+
+use crate::kernel::Level;
+use crate::{LinalgError, Operand, column_means, gemm, syrk};
 use ndarray::{Array1, Array2, ArrayView2, Axis, LinalgScalar, s};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -152,6 +156,30 @@ impl<A: Real> Factor<A> {
     }
 }
 
+/// What the tests hold fixed that is otherwise found out at run time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    pub level: Level,
+    pub threads: usize,
+}
+
+thread_local! {
+    static SETTING: Cell<Option<Setting>> = const { Cell::new(None) };
+}
+
+impl Setting {
+    pub fn held() -> Option<Self> {
+        SETTING.get()
+    }
+
+    fn hold<R>(self, body: impl FnOnce() -> R) -> R {
+        SETTING.set(Some(self));
+        let result = body();
+        SETTING.set(None);
+        result
+    }
+}
+
 fn random(shape: (usize, usize), rng: &mut impl Rng) -> Array2<f64> {
     Array2::from_shape_simple_fn(shape, || rng.random_range(-2.0..2.0))
 }
@@ -279,13 +307,20 @@ fn check_means<A: Real>((n, d): (usize, usize), layout: Layout, weighted: bool, 
     }
 }
 
-/// Extents around zero, one, and the edges of register and cache blocks.
+/// Extents around zero, one, and the edges of registers, panels, blocks and passes.
 fn extent() -> impl Strategy<Value = usize> {
     prop_oneof![
         3 => 0..4_usize,
         3 => 4..70_usize,
         1 => 70..300_usize,
-        1 => prop::sample::select(vec![15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 96, 128, 129]),
+        1 => prop::sample::select(vec![15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 96, 127, 128, 129]),
+    ]
+}
+
+fn depth() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        6 => extent(),
+        1 => prop::sample::select(vec![255, 256, 257, 511, 512, 513, 700]),
     ]
 }
 
@@ -304,42 +339,91 @@ fn form() -> impl Strategy<Value = Form> {
     )
 }
 
+fn setting() -> impl Strategy<Value = Setting> {
+    let best = Level::detect();
+    let levels: Vec<_> = [Level::Baseline, Level::Avx2, Level::Avx512]
+        .into_iter()
+        .filter(|&level| level <= best)
+        .collect();
+    (prop::sample::select(levels), 1..4_usize)
+        .prop_map(|(level, threads)| Setting { level, threads })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn gemm_is_the_naive_product(
-        shape in (extent(), extent(), extent()),
+        shape in (extent(), depth(), extent()),
         forms in [form(), form()],
         layout in layout(),
         coefficients in prop::sample::select(COEFFICIENTS.to_vec()),
+        setting in setting(),
         seed: u64,
     ) {
-        check_gemm::<f32>(shape, forms, layout, coefficients, seed);
-        check_gemm::<f64>(shape, forms, layout, coefficients, seed);
+        setting.hold(|| {
+            check_gemm::<f32>(shape, forms, layout, coefficients, seed);
+            check_gemm::<f64>(shape, forms, layout, coefficients, seed);
+        });
     }
 
     #[test]
     fn syrk_is_the_naive_product(
-        shape in (extent(), extent()),
+        shape in (extent(), depth()),
         form in form(),
         layout in layout(),
         coefficients in prop::sample::select(COEFFICIENTS.to_vec()),
+        setting in setting(),
         seed: u64,
     ) {
-        check_syrk::<f32>(shape, form, layout, coefficients, seed);
-        check_syrk::<f64>(shape, form, layout, coefficients, seed);
+        setting.hold(|| {
+            check_syrk::<f32>(shape, form, layout, coefficients, seed);
+            check_syrk::<f64>(shape, form, layout, coefficients, seed);
+        });
     }
 
     #[test]
     fn column_means_are_the_naive_means(
-        shape in (extent(), extent()),
+        shape in (depth(), depth()),
         layout in layout(),
         weighted: bool,
+        setting in setting(),
         seed: u64,
     ) {
-        check_means::<f32>(shape, layout, weighted, seed);
-        check_means::<f64>(shape, layout, weighted, seed);
+        setting.hold(|| {
+            check_means::<f32>(shape, layout, weighted, seed);
+            check_means::<f64>(shape, layout, weighted, seed);
+        });
+    }
+
+    #[test]
+    fn threads_change_no_bit(
+        (m, k, n) in (extent(), depth(), extent()),
+        forms in [form(), form()],
+        layout in layout(),
+        seed: u64,
+    ) {
+        let results = [1, 2, 3].map(|threads| {
+            let level = Level::detect();
+            Setting { level, threads }.hold(|| {
+                let mut rng = StdRng::seed_from_u64(seed);
+                let a = Factor::<f32>::new((m, k), forms[0], &mut rng);
+                let b = Factor::<f32>::new((k, n), forms[1], &mut rng);
+                let mut product = Laid::new(&Array2::zeros((m, n)), layout);
+                let mut square = Laid::new(&Array2::zeros((m, m)), layout);
+                let mut means = Array1::zeros(a.matrix.view().ncols());
+                a.with(|a| {
+                    b.with(|b| gemm(0.5, a, b, 0.0, &mut product.view_mut()))?;
+                    syrk(0.5, a, 0.0, &mut square.view_mut())
+                })
+                .expect("shapes fit");
+                // No rows have no mean; the zeros then stay.
+                let _ = column_means(&a.matrix.view(), None, &mut means);
+                (product.view().to_owned(), square.view().to_owned(), means)
+            })
+        });
+        prop_assert_eq!(&results[0], &results[1]);
+        prop_assert_eq!(&results[0], &results[2]);
     }
 }
 
@@ -416,4 +500,25 @@ fn other_number_types_are_multiplied_too() {
     )
     .expect("shapes fit");
     assert_eq!(c, ndarray::array![[0, 0], [0, 8]]);
+}
+
+#[test]
+fn a_large_common_offset_cancels() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let offset = 1e6;
+    let x = random((500, 40), &mut rng).mapv(|x| (x + offset) as f32);
+    let mut mean = Array1::zeros(40);
+    column_means(&x, None, &mut mean).expect("shapes fit");
+    let mut covariance = Array2::zeros((40, 40));
+    let centered = Operand::from(&x).centered(&mean);
+    syrk(1.0 / 499.0, centered.t(), 0.0, &mut covariance).expect("shapes fit");
+
+    let wide = x.mapv(f64::from);
+    let centered = &wide - &wide.mean_axis(Axis(0)).expect("500 rows");
+    let expected = centered.t().dot(&centered) / 499.0;
+    // The mean is off by half a unit in its last place, 1/32 at 1e6, and the covariance by its square.
+    let allowed = (1.0 / 32.0_f64).powi(2) * 500.0 / 499.0 + 1e-5;
+    for (&found, expected) in covariance.iter().zip(&expected) {
+        assert!((f64::from(found) - expected).abs() < allowed);
+    }
 }

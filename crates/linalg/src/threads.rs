@@ -1,0 +1,49 @@
+//! Work split between the threads of the current rayon pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+/// One thread for little work, else all of the current pool.
+pub(crate) fn threads_for(work: usize, worth: usize) -> usize {
+    #[cfg(test)]
+    if let Some(setting) = crate::tests::Setting::held() {
+        return setting.threads;
+    }
+    if work < worth {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
+/// Runs `body` on a worker of the pool, from where handing out tasks is cheap, unless there is only
+/// one thread.
+pub(crate) fn in_pool(threads: usize, body: impl FnOnce() + Send) {
+    if threads == 1 {
+        body();
+    } else {
+        rayon::scope(|_| body());
+    }
+}
+
+/// Calls `work(task, worker)` once for every task. No two calls at one time share a worker number.
+pub(crate) fn for_each_task(threads: usize, tasks: usize, work: impl Fn(usize, usize) + Sync) {
+    if threads == 1 || tasks == 1 {
+        (0..tasks).for_each(|task| work(task, 0));
+        return;
+    }
+    let next = AtomicUsize::new(0);
+    (0..threads.min(tasks))
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|worker| {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks {
+                    break;
+                }
+                work(task, worker);
+            }
+        });
+}
