@@ -1,0 +1,69 @@
+//! Everything that ends the program early, and with which exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use modalign::data::DataError;
+use modalign::metrics::MetricsError;
+use modalign::train::TrainError;
+use thiserror::Error;
+
+use crate::report::plot::PlotError;
+use crate::settings::SettingsError;
+
+/// Why the program stopped.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The configuration.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The data file.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The training or a checkpoint.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Something would be overwritten.
+    #[error("{} exists already; name another one or remove it", path.display())]
+    Exists { path: PathBuf },
+    /// Not a place where a model is.
+    #[error("{}: neither a checkpoint file nor a run folder with best.safetensors", path.display())]
+    NoModel { path: PathBuf },
+    /// A number of threads that cannot be.
+    #[error("--threads {threads}: {reason}")]
+    Threads { threads: usize, reason: String },
+    /// Something that was to be written was not.
+    #[error("{}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// Standard output was closed before everything was said.
+    #[error("standard output: {0}")]
+    Output(#[source] io::Error),
+    /// A plot of the report.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// A table or a list could not be put into its format.
+    #[error("{what}: {reason}")]
+    Format { what: &'static str, reason: String },
+}
+
+impl CliError {
+    /// 2 for what the caller can mend, 1 for the rest, 0 where the reader of the output has seen
+    /// enough.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_)
+            | Self::Data(_)
+            | Self::Metrics(_)
+            | Self::Exists { .. }
+            | Self::NoModel { .. }
+            | Self::Threads { .. } => 2,
+            Self::Train(TrainError::NotFinite { .. }) => 1,
+            Self::Train(_) => 2,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Write { .. } | Self::Output(_) | Self::Plot(_) | Self::Format { .. } => 1,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The names that almost every program needs.

@@ -1,0 +1,1 @@
+//! Three programs, in the order in which to read them.
