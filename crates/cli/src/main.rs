@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod error;
 mod explanation;
+mod files;
 mod folder;
 mod input;
 mod keys;

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use modalign::metrics::{Metric, Report};
 use modalign::train::{EpochRecord, Event, LossTerms, Observer};
+
+use crate::error::CliError;
 
 /// How often a line is printed where there is no terminal to draw bars on.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -68,10 +71,13 @@ impl Progress {
         self.show(text);
     }
 
-    /// The end: whether the log could be written.
-    pub fn finish(self) -> io::Result<()> {
+    /// The end: whether the log in `path` could be written.
+    pub fn finish(self, path: &Path) -> Result<(), CliError> {
         let log = self.log.map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
-        log.and_then(|log| log.failure).map_or(Ok(()), Err)
+        match log.and_then(|log| log.failure) {
+            Some(source) => Err(CliError::Write { path: path.to_owned(), source }),
+            None => Ok(()),
+        }
     }
 
     fn show(&self, text: &str) {

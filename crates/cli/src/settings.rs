@@ -120,8 +120,9 @@ fn convention(file: &Table) -> Option<Convention> {
 
 /// A configuration as nested tables. Keys without a value are absent.
 pub fn to_table(config: &ExperimentConfig) -> Table {
-    // Numbers, strings, lists and structs with named fields: TOML can hold each of them.
-    Table::try_from(config).unwrap_or_default()
+    // Numbers, strings, lists and structs with named fields: TOML can hold each of them. By way of
+    // its text, for there an `f32` of 0.1 is 0.1.
+    toml::to_string(config).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Puts the values of `upper` in the place of those of `lower`, table by table. A table of another

@@ -1,1 +1,337 @@
+//! The report of a run: one HTML file that needs nothing else.
+
 pub mod plot;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use modalign::encoders::Modality;
+use modalign::train::{EpochRecord, RunResult};
+
+use crate::error::CliError;
+use crate::outcome::{BASELINE, Outcome, SELECTION};
+use crate::table::mean_and_deviation;
+use plot::{Axes, Curve, GRID, Ink, PlotError, WORDS, bands, curves, scatter};
+
+/// More points than this in one plot hide each other and swell the file: then every second, third
+/// and so on is drawn.
+const MOST_POINTS: usize = 1500;
+
+/// Writes the report. `config` is the configuration as TOML.
+pub fn page(outcome: &Outcome<'_>, config: &str) -> Result<String, CliError> {
+    let title = format!("modalign: {}", outcome.data);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(style())) }
+            }
+            body {
+                header {
+                    h1 { (outcome.data) }
+                    p { (summary(outcome)) }
+                }
+                main {
+                    (metrics(outcome))
+                    (losses(outcome)?)
+                    (predictions(outcome)?)
+                    (labels(outcome)?)
+                    section {
+                        h2 { "Configuration" }
+                        details {
+                            summary { "config.toml" }
+                            pre { code { (config) } }
+                        }
+                    }
+                }
+                footer { "Written by modalign " (env!("CARGO_PKG_VERSION")) "." }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+/// One sentence on what was trained.
+fn summary(outcome: &Outcome<'_>) -> String {
+    let modalities: Vec<_> = outcome.config.data.modalities.iter().map(describe).collect();
+    let rows = outcome.best_run();
+    format!(
+        "A model of {} trained on {} rows and tested on {}: {}.",
+        modalities.join(", "),
+        rows.train_labels.len(),
+        rows.test_predictions.len(),
+        outcome.spread()
+    )
+}
+
+fn describe(modality: &Modality) -> String {
+    modality.to_string()
+}
+
+fn metrics(outcome: &Outcome<'_>) -> Markup {
+    html! {
+        section {
+            h2 { "Metrics" }
+            div.wide {
+                table {
+                    thead {
+                        tr {
+                            th { "metric" }
+                            th.number { "validation" }
+                            th.number { "test" }
+                            th.number { "best constant (test)" }
+                            th { "meaning" }
+                        }
+                    }
+                    tbody {
+                        @for metric in outcome.metrics() {
+                            tr {
+                                th scope="row" { (metric) }
+                                @for summaries in [&outcome.valid, &outcome.test, &outcome.baseline] {
+                                    td.number {
+                                        @if let Some(summary) = summaries.get(metric) {
+                                            (mean_and_deviation(summary))
+                                        }
+                                    }
+                                }
+                                td.meaning {
+                                    (metric.description(outcome.convention()).unwrap_or_default())
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            p.note { (outcome.spread()) "; " (SELECTION) ". " (BASELINE) "." }
+        }
+    }
+}
+
+/// A curve to draw for each run, and what to call it.
+struct Term {
+    title: String,
+    unit: &'static str,
+    ink: Ink,
+    value: Box<dyn Fn(&EpochRecord) -> Option<f64>>,
+}
+
+impl Term {
+    fn new(
+        title: impl Into<String>,
+        unit: &'static str,
+        ink: Ink,
+        value: impl Fn(&EpochRecord) -> Option<f64> + 'static,
+    ) -> Self {
+        Self { title: title.into(), unit, ink, value: Box::new(value) }
+    }
+}
+
+/// Everything on the history that is a term of the loss or an error, in the order of the page.
+fn terms(record: &EpochRecord) -> Vec<Term> {
+    let mut terms = vec![
+        Term::new("Validation MAE, by which the epoch is chosen", "MAE", Ink::Fused, |record| {
+            Some(record.valid_loss)
+        }),
+        Term::new("Total loss", "loss", Ink::Fused, |record| Some(record.train.total)),
+        Term::new("Fused task", "MAE", Ink::Fused, |record| Some(record.train.multimodal)),
+    ];
+    for (index, &(modality, _)) in record.train.unimodal.iter().enumerate() {
+        let title = format!("{} task, weighted", capital(modality));
+        terms.push(Term::new(title, "loss", ink(modality), move |record| {
+            record.train.unimodal.get(index).map(|term| term.1)
+        }));
+    }
+    terms.push(Term::new("Shared information, weighted", "loss", Ink::Shared, |record| {
+        Some(record.train.shared_information)
+    }));
+    for (index, &(left, right, _)) in record.train.pairs.iter().enumerate() {
+        let title = format!("Distance of {left} and {right}, before its weight");
+        terms.push(Term::new(title, "distance", Ink::Shared, move |record| {
+            record.train.pairs.get(index).map(|pair| pair.2)
+        }));
+    }
+    terms
+}
+
+fn losses(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
+    let runs = &outcome.experiment.runs;
+    let Some(record) = runs.first().and_then(|run| run.history.first()) else {
+        return Ok(Markup::default());
+    };
+    let mut figures = Vec::new();
+    for term in terms(record) {
+        let lines: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| line(run, &term)).collect();
+        if lines.iter().flatten().all(|point| point.1 == 0.0) {
+            continue;
+        }
+        let mut drawn: Vec<_> = lines
+            .iter()
+            .filter(|_| lines.len() > 1)
+            .map(|points| Curve { points: points.clone(), ink: term.ink, thick: false })
+            .collect();
+        drawn.push(Curve { points: mean(&lines), ink: term.ink, thick: true });
+        let axes = Axes { title: &term.title, x: "epoch", y: term.unit };
+        figures.push(figure(&term.title, &curves(axes, &drawn, true)?));
+    }
+    let several = runs.len() > 1;
+    Ok(html! {
+        section {
+            h2 { "Loss terms by epoch" }
+            p.note {
+                "Means over the batches of an epoch, each as it enters the total. "
+                @if several {
+                    "Thin: one line a run. Thick: the mean over the runs that reach the epoch."
+                }
+            }
+            div.figures { @for figure in figures { (figure) } }
+        }
+    })
+}
+
+fn line(run: &RunResult, term: &Term) -> Vec<(f64, f64)> {
+    let value = |record: &EpochRecord| Some((record.epoch as f64, (term.value)(record)?));
+    run.history.iter().filter_map(value).collect()
+}
+
+/// Point by point over the lines that go so far.
+fn mean(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let longest = lines.iter().map(Vec::len).max().unwrap_or(0);
+    (0..longest)
+        .filter_map(|index| {
+            let points: Vec<_> = lines.iter().filter_map(|line| line.get(index)).collect();
+            let sum: f64 = points.iter().map(|point| point.1).sum();
+            Some((points.first()?.0, sum / points.len() as f64))
+        })
+        .collect()
+}
+
+fn predictions(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
+    let run = outcome.best_run();
+    let rows = &run.test_predictions;
+    let points = |value: &dyn Fn(usize) -> Option<f32>| -> Vec<(f64, f64)> {
+        let all: Vec<_> = (0..rows.len())
+            .filter_map(|row| Some((f64::from(rows[row].label), f64::from(value(row)?))))
+            .collect();
+        thin(&all)
+    };
+    let axes = |title| Axes { title, x: "label", y: "prediction" };
+    let mut figures = vec![figure(
+        "Fused",
+        &scatter(axes("Fused"), &points(&|row| Some(rows[row].fused)), Ink::Fused)?,
+    )];
+    for (index, &modality) in outcome.config.data.modalities.iter().enumerate() {
+        let title = format!("{} alone", capital(modality));
+        let points = points(&|row| rows[row].unimodal.get(index).map(|score| score.1));
+        figures.push(figure(&title, &scatter(axes(&title), &points, ink(modality))?));
+    }
+    Ok(html! {
+        section {
+            h2 { "Predicted against true" }
+            p.note {
+                "Test rows, " (run.name) ", the run with the lowest validation MAE. On the line, "
+                "prediction and label are equal." (thinned(rows.len()))
+            }
+            div.figures { @for figure in figures { (figure) } }
+        }
+    })
+}
+
+fn labels(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
+    let run = outcome.best_run();
+    if run.final_labels.is_empty() {
+        return Ok(html! {
+            section {
+                h2 { "How the generated labels moved" }
+                p.note { "The label generator was off." }
+            }
+        });
+    }
+    let mut figures = Vec::new();
+    let neutral = f64::from(outcome.config.data.neutral_label);
+    for (modality, generated) in &run.final_labels {
+        let rows: Vec<_> = run
+            .history
+            .iter()
+            .filter_map(|record| {
+                let of = |label: &&modalign::train::LabelMovement| label.modality == *modality;
+                Some((record.epoch as f64, record.labels.iter().find(of)?.quantiles))
+            })
+            .collect();
+        let title = format!("{}: shift by epoch", capital(*modality));
+        let axes = Axes { title: &title, x: "epoch", y: "generated − multimodal" };
+        figures.push(figure(&title, &bands(axes, &rows, ink(*modality))?));
+
+        let points: Vec<_> = run
+            .train_labels
+            .iter()
+            .zip(generated)
+            .map(|(&label, &own)| (f64::from(label) + neutral, f64::from(own) + neutral))
+            .collect();
+        let title = format!("{}: at the end", capital(*modality));
+        let axes = Axes { title: &title, x: "multimodal label", y: "generated label" };
+        figures.push(figure(&title, &scatter(axes, &thin(&points), ink(*modality))?));
+    }
+    Ok(html! {
+        section {
+            h2 { "How the generated labels moved" }
+            p.note {
+                "Training rows, " (run.name) ". By epoch: the median shift as a line, half of the "
+                "rows in the dark band, nine tenths in the light one. At the end: each row's "
+                "generated label against its multimodal one." (thinned(run.train_labels.len()))
+            }
+            div.figures.pairs { @for figure in figures { (figure) } }
+        }
+    })
+}
+
+fn figure(caption: &str, svg: &str) -> Markup {
+    html! {
+        figure {
+            figcaption { (caption) }
+            (PreEscaped(svg))
+        }
+    }
+}
+
+fn stride(points: usize) -> usize {
+    points.div_ceil(MOST_POINTS).max(1)
+}
+
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    points.iter().step_by(stride(points.len())).copied().collect()
+}
+
+fn thinned(points: usize) -> String {
+    match stride(points) {
+        1 => String::new(),
+        stride => format!(" One row in {stride} is drawn."),
+    }
+}
+
+fn ink(modality: Modality) -> Ink {
+    match modality {
+        Modality::Text => Ink::Text,
+        Modality::Audio => Ink::Audio,
+        Modality::Vision => Ink::Vision,
+    }
+}
+
+fn capital(modality: Modality) -> String {
+    let name = modality.to_string();
+    name[..1].to_uppercase() + &name[1..]
+}
+
+/// The style sheet: the colours of marks are those in the SVG on a light page and replaced by
+/// lighter ones on a dark page.
+fn style() -> String {
+    let marks = Ink::ALL.map(|ink| (ink.light(), ink.dark()));
+    let dark: String = marks
+        .into_iter()
+        .chain([WORDS, GRID])
+        .map(|(light, dark)| {
+            format!("svg [fill=\"{light}\"]{{fill:{dark}}}svg [stroke=\"{light}\"]{{stroke:{dark}}}")
+        })
+        .collect();
+    format!("{}@media (prefers-color-scheme:dark){{{dark}}}", include_str!("report.css"))
+}

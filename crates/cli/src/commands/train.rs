@@ -1,0 +1,124 @@
+//! `modalign train`
+
+use std::path::Path;
+
+use modalign::data::Dataset;
+use modalign::train::{self, Experiment, ExperimentConfig, Observer, TrainError, Variant};
+
+use crate::arguments::{RunArguments, Train, VariantArguments};
+use crate::error::CliError;
+use crate::files::{self, CONFIG, LOG, REPORT};
+use crate::folder::{RunFolder, print};
+use crate::input::Input;
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::{keys, settings, table};
+
+pub fn run(arguments: &Train) -> Result<(), CliError> {
+    let config = reduce(settings::resolve(&arguments.settings)?, &arguments.variant);
+    config.validate()?;
+    let input = Input::load(arguments.data.data.as_deref(), &config)?;
+    use_threads(&arguments.run)?;
+
+    let folder = RunFolder::create(arguments.run.output.as_deref(), input.stem())?;
+    folder.write(CONFIG, keys::to_toml(&config).as_bytes())?;
+    let progress = Progress::new(arguments.run.quiet, Some(folder.log(LOG)?));
+    introduce(&progress, &input, &config);
+    let trained = experiment(&config, &input.dataset, arguments.run.folds, &progress);
+    let experiment = match trained {
+        Ok(experiment) => experiment,
+        Err(error) => return Err(give_up(folder, &progress, error)),
+    };
+    let outcome = Outcome::new(&config, &input.name, &experiment)?;
+    files::write(&folder, &outcome)?;
+    progress.finish(&folder.file(LOG))?;
+
+    let mut text = table::outcome_table(&outcome);
+    text.push_str(&places(folder.path()));
+    print(&text)
+}
+
+fn reduce(config: ExperimentConfig, arguments: &VariantArguments) -> ExperimentConfig {
+    let chosen = [
+        (arguments.text_only, Variant::TextOnly),
+        (arguments.no_shared_information, Variant::NoSharedInformation),
+        (arguments.no_label_generator, Variant::NoLabelGenerator),
+    ];
+    chosen
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .fold(config, |config, (_, variant)| variant.apply(&config))
+}
+
+/// Runs on as many threads as were asked for, from here to the end of the program.
+pub fn use_threads(arguments: &RunArguments) -> Result<(), CliError> {
+    let Some(threads) = arguments.threads else {
+        return Ok(());
+    };
+    let refuse = |reason: String| CliError::Threads { threads, reason };
+    if threads == 0 {
+        return Err(refuse("at least one is needed".to_owned()));
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| refuse(error.to_string()))
+}
+
+/// Says what is trained on.
+pub fn introduce(progress: &Progress, input: &Input, config: &ExperimentConfig) {
+    let Dataset { train, valid, test } = &input.dataset;
+    let features: Vec<_> = config
+        .data
+        .modalities
+        .iter()
+        .map(|&modality| {
+            let key = &config.modality(modality).features;
+            match train.features.get(key) {
+                Some(sequences) => {
+                    let (steps, width) = (sequences.steps(), sequences.width());
+                    format!("{key} {steps} × {width}")
+                }
+                None => format!("{key} (absent)"),
+            }
+        })
+        .collect();
+    progress.note(&format!(
+        "{}: {} training, {} validation and {} test rows; {}",
+        input.name,
+        train.len(),
+        valid.len(),
+        test.len(),
+        features.join(", ")
+    ));
+    for warning in input.warnings() {
+        progress.note(&warning);
+    }
+}
+
+pub fn experiment(
+    config: &ExperimentConfig,
+    dataset: &Dataset,
+    folds: Option<usize>,
+    observer: &dyn Observer,
+) -> Result<Experiment, TrainError> {
+    match folds {
+        Some(folds) => train::cross_validate(config, dataset, folds, observer),
+        None => train::run(config, dataset, observer),
+    }
+}
+
+/// After a training that diverged, the log is worth keeping; what was refused leaves nothing.
+pub fn give_up(folder: RunFolder, progress: &Progress, error: TrainError) -> CliError {
+    let error = CliError::from(error);
+    if error.exit_code() == 1 {
+        progress.note(&format!("stopped: {error}"));
+    } else {
+        folder.remove();
+    }
+    error
+}
+
+fn places(folder: &Path) -> String {
+    format!("run folder  {}\nreport      {}\n", folder.display(), folder.join(REPORT).display())
+}

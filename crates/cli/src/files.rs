@@ -1,0 +1,189 @@
+//! The files of a run folder. Equal experiments give equal bytes: nothing here knows the time, the
+//! machine or where the folder is.
+
+use std::collections::BTreeMap;
+
+use modalign::metrics::{Metric, Summary};
+use modalign::train::{EpochRecord, Experiment, RunResult};
+use serde::Serialize;
+
+use crate::error::CliError;
+use crate::folder::RunFolder;
+use crate::input::BEST_CHECKPOINT;
+use crate::outcome::{BASELINE, Outcome, SELECTION};
+use crate::{keys, report};
+
+/// What the log is called, the one file that differs between equal runs.
+pub const LOG: &str = "train.log";
+/// What the report is called.
+pub const REPORT: &str = "report.html";
+/// What the configuration is called.
+pub const CONFIG: &str = "config.toml";
+
+/// Writes everything but the configuration and the log, which are there already.
+pub fn write(folder: &RunFolder, outcome: &Outcome<'_>) -> Result<(), CliError> {
+    let experiment = outcome.experiment;
+    folder.write("history.csv", &history(experiment)?)?;
+    folder.write("predictions.csv", &predictions(experiment)?)?;
+    folder.make_folder("checkpoints")?;
+    for (run, model) in experiment.runs.iter().zip(&experiment.models) {
+        model.save(folder.file(&format!("checkpoints/{}.safetensors", file_name(&run.name))))?;
+    }
+    experiment.models[experiment.best_run()].save(folder.file(BEST_CHECKPOINT))?;
+    let report = report::page(outcome, &keys::to_toml(outcome.config))?;
+    folder.write(REPORT, report.as_bytes())?;
+    folder.write("metrics.json", &metrics(outcome)?)
+}
+
+/// `seed 1111` as `seed-1111`, `fold 3, seed 1111` as `fold-3-seed-1111`.
+fn file_name(run: &str) -> String {
+    run.replace(", ", "-").replace(' ', "-")
+}
+
+#[derive(Serialize)]
+struct Metrics<'a> {
+    test: &'a BTreeMap<Metric, Summary>,
+    valid: &'a BTreeMap<Metric, Summary>,
+    best_constant: &'a BTreeMap<Metric, Summary>,
+    selection: &'a str,
+    best_constant_is: &'a str,
+    data: &'a str,
+    convention: modalign::metrics::Convention,
+    /// In the order of every `per_seed`.
+    runs: Vec<Run<'a>>,
+    best_run: &'a str,
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    name: &'a str,
+    seed: u64,
+    fold: Option<usize>,
+    best_epoch: usize,
+    epochs: usize,
+}
+
+fn metrics(outcome: &Outcome<'_>) -> Result<Vec<u8>, CliError> {
+    let run = |run: &'_ RunResult| Run {
+        name: &run.name,
+        seed: run.seed,
+        fold: run.fold.map(|fold| fold + 1),
+        best_epoch: run.best_epoch,
+        epochs: run.history.len(),
+    };
+    to_json(&Metrics {
+        test: &outcome.test,
+        valid: &outcome.valid,
+        best_constant: &outcome.baseline,
+        selection: SELECTION,
+        best_constant_is: BASELINE,
+        data: outcome.data,
+        convention: outcome.convention(),
+        runs: outcome.experiment.runs.iter().map(run).collect(),
+        best_run: &outcome.best_run().name,
+    })
+}
+
+pub fn to_json(value: &impl Serialize) -> Result<Vec<u8>, CliError> {
+    let failed = |error: serde_json::Error| CliError::Format {
+        what: "metrics.json",
+        reason: error.to_string(),
+    };
+    let mut json = serde_json::to_vec_pretty(value).map_err(failed)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// Rows of text with a header.
+pub fn csv(
+    header: &[String],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Result<Vec<u8>, CliError> {
+    let failed = |reason: String| CliError::Format { what: "comma-separated values", reason };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header).map_err(|error| failed(error.to_string()))?;
+    for row in rows {
+        writer.write_record(row).map_err(|error| failed(error.to_string()))?;
+    }
+    writer.into_inner().map_err(|error| failed(error.to_string()))
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// One row an epoch of a run: named cells, the names being those of every row.
+fn cells(run: &RunResult, record: &EpochRecord) -> Vec<(String, String)> {
+    let mut cells = vec![
+        ("run".to_owned(), run.name.clone()),
+        ("epoch".to_owned(), record.epoch.to_string()),
+        ("is_best".to_owned(), (record.epoch == run.best_epoch).to_string()),
+        ("loss".to_owned(), record.train.total.to_string()),
+        ("loss_fused".to_owned(), record.train.multimodal.to_string()),
+    ];
+    for (modality, value) in &record.train.unimodal {
+        cells.push((format!("loss_{modality}"), value.to_string()));
+    }
+    let shared = record.train.shared_information.to_string();
+    cells.push(("loss_shared_information".to_owned(), shared));
+    for (left, right, value) in &record.train.pairs {
+        cells.push((format!("distance_{left}_{right}"), value.to_string()));
+    }
+    cells.push(("gradient_norm".to_owned(), record.gradient_norm.to_string()));
+    cells.push(("valid_loss".to_owned(), record.valid_loss.to_string()));
+    for (metric, value) in record.valid.iter() {
+        cells.push((format!("valid_{metric}"), optional(value)));
+    }
+    for label in &record.labels {
+        let name = |what: &str| format!("labels_{}_{what}", label.modality);
+        cells.push((name("mean_shift"), label.mean_shift.to_string()));
+        cells.push((name("mean_absolute_shift"), label.mean_absolute_shift.to_string()));
+        for (quantile, value) in ["q05", "q25", "q50", "q75", "q95"].iter().zip(label.quantiles) {
+            cells.push((name(quantile), value.to_string()));
+        }
+        cells.push((name("updated"), label.updated.to_string()));
+        cells.push((name("skipped_empty_class"), label.skipped_empty_class.to_string()));
+        let vanishing = label.skipped_vanishing_distance.to_string();
+        cells.push((name("skipped_vanishing_distance"), vanishing));
+        cells.push((name("clamped"), label.clamped.to_string()));
+    }
+    cells
+}
+
+fn history(experiment: &Experiment) -> Result<Vec<u8>, CliError> {
+    let mut rows = experiment
+        .runs
+        .iter()
+        .flat_map(|run| run.history.iter().map(move |record| cells(run, record)))
+        .peekable();
+    let header: Vec<_> =
+        rows.peek().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    csv(&header, rows.map(|row| row.into_iter().map(|(_, value)| value).collect()))
+}
+
+fn predictions(experiment: &Experiment) -> Result<Vec<u8>, CliError> {
+    let mut rows = experiment
+        .runs
+        .iter()
+        .flat_map(|run| {
+            run.test_predictions.iter().map(move |prediction| {
+                let mut cells = vec![
+                    ("run".to_owned(), run.name.clone()),
+                    ("id".to_owned(), prediction.id.clone()),
+                    ("label".to_owned(), prediction.label.to_string()),
+                    ("fused".to_owned(), prediction.fused.to_string()),
+                ];
+                for (modality, score) in &prediction.unimodal {
+                    cells.push((modality.to_string(), score.to_string()));
+                }
+                for (modality, pull) in &prediction.pull {
+                    cells.push((format!("pull_{modality}"), pull.to_string()));
+                }
+                cells
+            })
+        })
+        .peekable();
+    let header: Vec<String> =
+        rows.peek().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    csv(&header, rows.map(|row| row.into_iter().map(|(_, value)| value).collect()))
+}
