@@ -63,14 +63,19 @@ struct Run<'a> {
     epochs: usize,
 }
 
+impl<'a> From<&'a RunResult> for Run<'a> {
+    fn from(run: &'a RunResult) -> Self {
+        Self {
+            name: &run.name,
+            seed: run.seed,
+            fold: run.fold.map(|fold| fold + 1),
+            best_epoch: run.best_epoch,
+            epochs: run.history.len(),
+        }
+    }
+}
+
 fn metrics(outcome: &Outcome<'_>) -> Result<Vec<u8>, CliError> {
-    let run = |run: &'_ RunResult| Run {
-        name: &run.name,
-        seed: run.seed,
-        fold: run.fold.map(|fold| fold + 1),
-        best_epoch: run.best_epoch,
-        epochs: run.history.len(),
-    };
     to_json(&Metrics {
         test: &outcome.test,
         valid: &outcome.valid,
@@ -79,7 +84,7 @@ fn metrics(outcome: &Outcome<'_>) -> Result<Vec<u8>, CliError> {
         best_constant_is: BASELINE,
         data: outcome.data,
         convention: outcome.convention(),
-        runs: outcome.experiment.runs.iter().map(run).collect(),
+        runs: outcome.experiment.runs.iter().map(Run::from).collect(),
         best_run: &outcome.best_run().name,
     })
 }

@@ -122,7 +122,7 @@ impl Progress {
             return ProgressBar::hidden();
         };
         // The template is a constant: it parses or no test of this program passes.
-        let style = ProgressStyle::with_template("{prefix:<10} {bar:18} {eta:>4} left  {wide_msg}")
+        let style = ProgressStyle::with_template("{bar:18} {eta:>4} left  {prefix}\n  {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━╸─");
         let bar = bars.add(ProgressBar::new(steps as u64).with_style(style));
@@ -137,7 +137,7 @@ impl Progress {
             run.epoch = epoch;
             run.loss = describe(terms);
             run.bar.set_position(((epoch - 1) * run.steps_per_epoch + step) as u64);
-            run.bar.set_message(run.message());
+            run.draw();
         }
     }
 
@@ -150,7 +150,7 @@ impl Progress {
         run.loss = describe(&record.train);
         run.valid = Some(record.valid_loss);
         run.best = run.best.min(record.valid_loss);
-        run.bar.set_message(run.message());
+        run.draw();
         let best = if record.is_best { ", best so far" } else { "" };
         let mut text = format!(
             "{}: epoch {}, loss {}, gradient norm {:.4}, validation MAE {:.4}{best}",
@@ -227,11 +227,13 @@ impl Observer for Progress {
 }
 
 impl Run {
-    fn message(&self) -> String {
+    fn draw(&self) {
         let valid = self.valid.map_or(String::new(), |valid| {
-            format!("valid MAE {valid:.3} (best {:.3})  ", self.best)
+            format!(", valid MAE {valid:.3} (best {:.3})", self.best)
         });
-        format!("epoch {}/{}  {valid}loss {}", self.epoch, self.max_epochs, self.loss)
+        let Self { name, epoch, max_epochs, .. } = self;
+        self.bar.set_prefix(format!("{name}: epoch {epoch}/{max_epochs}{valid}"));
+        self.bar.set_message(format!("loss {}", self.loss));
     }
 
     fn state(&self) -> Option<String> {

@@ -13,6 +13,9 @@ use crate::outcome::{BASELINE, Outcome, SELECTION};
 /// Columns of text where nobody says how wide the terminal is.
 const DEFAULT_WIDTH: u16 = 100;
 
+/// Some terminals say that they have no columns at all: below this, nothing could be read.
+const LEAST_WIDTH: u16 = 40;
+
 /// One line, between the names of the columns and what is in them.
 const RULED: TableStyle = NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -69,7 +72,7 @@ pub fn number_table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 fn word_table(rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
-    if !table.is_tty() {
+    if table.width().is_none_or(|width| width < LEAST_WIDTH) {
         table.set_width(DEFAULT_WIDTH);
     }
     if table.column_count() > 1

@@ -4,6 +4,7 @@ pub mod plot;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use modalign::encoders::Modality;
+use modalign::metrics::{Metric, Summary};
 use modalign::train::{EpochRecord, RunResult};
 
 use crate::error::CliError;
@@ -54,7 +55,7 @@ pub fn page(outcome: &Outcome<'_>, config: &str) -> Result<String, CliError> {
 
 /// One sentence on what was trained.
 fn summary(outcome: &Outcome<'_>) -> String {
-    let modalities: Vec<_> = outcome.config.data.modalities.iter().map(describe).collect();
+    let modalities: Vec<_> = outcome.config.data.modalities.iter().map(Modality::to_string).collect();
     let rows = outcome.best_run();
     format!(
         "A model of {} trained on {} rows and tested on {}: {}.",
@@ -65,46 +66,66 @@ fn summary(outcome: &Outcome<'_>) -> String {
     )
 }
 
-fn describe(modality: &Modality) -> String {
-    modality.to_string()
-}
-
 fn metrics(outcome: &Outcome<'_>) -> Markup {
     html! {
         section {
             h2 { "Metrics" }
-            div.wide {
-                table {
-                    thead {
-                        tr {
-                            th { "metric" }
-                            th.number { "validation" }
-                            th.number { "test" }
-                            th.number { "best constant (test)" }
-                            th { "meaning" }
-                        }
+            table {
+                thead {
+                    tr {
+                        th { "metric" }
+                        th.number { "validation" }
+                        th.number { "test" }
+                        th.number { "best constant (test)" }
                     }
-                    tbody {
-                        @for metric in outcome.metrics() {
-                            tr {
-                                th scope="row" { (metric) }
-                                @for summaries in [&outcome.valid, &outcome.test, &outcome.baseline] {
-                                    td.number {
-                                        @if let Some(summary) = summaries.get(metric) {
-                                            (mean_and_deviation(summary))
-                                        }
+                }
+                tbody {
+                    @for metric in outcome.metrics() {
+                        tr {
+                            th scope="row" { (breakable(*metric)) }
+                            @for summaries in [&outcome.valid, &outcome.test, &outcome.baseline] {
+                                td.number {
+                                    @if let Some(summary) = summaries.get(metric) {
+                                        (value(summary))
                                     }
-                                }
-                                td.meaning {
-                                    (metric.description(outcome.convention()).unwrap_or_default())
                                 }
                             }
                         }
                     }
                 }
             }
-            p.note { (outcome.spread()) "; " (SELECTION) ". " (BASELINE) "." }
+            p.note {
+                "Values: " (outcome.spread()) "; " (SELECTION) ". Column " (BASELINE) "."
+            }
+            details open {
+                summary { "What the metrics mean" }
+                dl {
+                    @for metric in outcome.metrics() {
+                        dt { (metric) }
+                        dd { (metric.description(outcome.convention()).unwrap_or_default()) }
+                    }
+                }
+            }
         }
+    }
+}
+
+/// The name, with places where a narrow screen may break it.
+fn breakable(metric: Metric) -> Markup {
+    html! {
+        @for (index, part) in metric.name().split('_').enumerate() {
+            @if index > 0 { "_" wbr; }
+            (part)
+        }
+    }
+}
+
+/// The deviation may go below the mean where there is little room.
+fn value(summary: &Summary) -> Markup {
+    let text = mean_and_deviation(summary);
+    match text.split_once(" ± ") {
+        Some((mean, deviation)) => html! { (mean) " " span { "± " (deviation) } },
+        None => html! { (text) },
     }
 }
 
@@ -130,7 +151,7 @@ impl Term {
 /// Everything on the history that is a term of the loss or an error, in the order of the page.
 fn terms(record: &EpochRecord) -> Vec<Term> {
     let mut terms = vec![
-        Term::new("Validation MAE, by which the epoch is chosen", "MAE", Ink::Fused, |record| {
+        Term::new("Validation MAE (chooses the epoch)", "MAE", Ink::Fused, |record| {
             Some(record.valid_loss)
         }),
         Term::new("Total loss", "loss", Ink::Fused, |record| Some(record.train.total)),
@@ -146,7 +167,7 @@ fn terms(record: &EpochRecord) -> Vec<Term> {
         Some(record.train.shared_information)
     }));
     for (index, &(left, right, _)) in record.train.pairs.iter().enumerate() {
-        let title = format!("Distance of {left} and {right}, before its weight");
+        let title = format!("Distance {left}–{right}, unweighted");
         terms.push(Term::new(title, "distance", Ink::Shared, move |record| {
             record.train.pairs.get(index).map(|pair| pair.2)
         }));
@@ -215,15 +236,14 @@ fn predictions(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
             .collect();
         thin(&all)
     };
-    let axes = |title| Axes { title, x: "label", y: "prediction" };
-    let mut figures = vec![figure(
-        "Fused",
-        &scatter(axes("Fused"), &points(&|row| Some(rows[row].fused)), Ink::Fused)?,
-    )];
+    let draw = |title: &str, points: &[(f64, f64)], ink| -> Result<Markup, PlotError> {
+        let axes = Axes { title, x: "label", y: "prediction" };
+        Ok(figure(title, &scatter(axes, points, ink)?))
+    };
+    let mut figures = vec![draw("Fused", &points(&|row| Some(rows[row].fused)), Ink::Fused)?];
     for (index, &modality) in outcome.config.data.modalities.iter().enumerate() {
-        let title = format!("{} alone", capital(modality));
         let points = points(&|row| rows[row].unimodal.get(index).map(|score| score.1));
-        figures.push(figure(&title, &scatter(axes(&title), &points, ink(modality))?));
+        figures.push(draw(&format!("{} alone", capital(modality)), &points, ink(modality))?);
     }
     Ok(html! {
         section {
@@ -232,7 +252,7 @@ fn predictions(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
                 "Test rows, " (run.name) ", the run with the lowest validation MAE. On the line, "
                 "prediction and label are equal." (thinned(rows.len()))
             }
-            div.figures { @for figure in figures { (figure) } }
+            div.figures.pairs { @for figure in figures { (figure) } }
         }
     })
 }
