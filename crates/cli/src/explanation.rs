@@ -38,7 +38,10 @@ mod tests {
             unimodal: vec![(Modality::Text, -0.7), (Modality::Audio, 0.25)],
             pull: vec![(Modality::Text, -0.2), (Modality::Audio, 0.75)],
         };
-        assert_eq!(explain(&prediction, 6.0), "-0.50: text agrees, audio pulls up by 0.75");
+        assert_eq!(
+            explain(&prediction, 6.0),
+            "-0.50: text agrees, audio pulls up by 0.75"
+        );
         assert_eq!(
             explain(&prediction, 2.0),
             "-0.50: text pulls down by 0.20, audio pulls up by 0.75"

@@ -104,13 +104,22 @@ pub fn csv(
     header: &[String],
     rows: impl IntoIterator<Item = Vec<String>>,
 ) -> Result<Vec<u8>, CliError> {
-    let failed = |reason: String| CliError::Format { what: "comma-separated values", reason };
+    let failed = |reason: String| CliError::Format {
+        what: "comma-separated values",
+        reason,
+    };
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).map_err(|error| failed(error.to_string()))?;
+    writer
+        .write_record(header)
+        .map_err(|error| failed(error.to_string()))?;
     for row in rows {
-        writer.write_record(row).map_err(|error| failed(error.to_string()))?;
+        writer
+            .write_record(row)
+            .map_err(|error| failed(error.to_string()))?;
     }
-    writer.into_inner().map_err(|error| failed(error.to_string()))
+    writer
+        .into_inner()
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn optional(value: Option<f64>) -> String {
@@ -122,7 +131,10 @@ fn cells(run: &RunResult, record: &EpochRecord) -> Vec<(String, String)> {
     let mut cells = vec![
         ("run".to_owned(), run.name.clone()),
         ("epoch".to_owned(), record.epoch.to_string()),
-        ("is_best".to_owned(), (record.epoch == run.best_epoch).to_string()),
+        (
+            "is_best".to_owned(),
+            (record.epoch == run.best_epoch).to_string(),
+        ),
         ("loss".to_owned(), record.train.total.to_string()),
         ("loss_fused".to_owned(), record.train.multimodal.to_string()),
     ];
@@ -142,15 +154,30 @@ fn cells(run: &RunResult, record: &EpochRecord) -> Vec<(String, String)> {
     for label in &record.labels {
         let name = |what: &str| format!("labels_{}_{what}", label.modality);
         cells.push((name("mean_shift"), label.mean_shift.to_string()));
-        cells.push((name("mean_absolute_shift"), label.mean_absolute_shift.to_string()));
-        for (quantile, value) in ["q05", "q25", "q50", "q75", "q95"].iter().zip(label.quantiles) {
+        cells.push((
+            name("mean_absolute_shift"),
+            label.mean_absolute_shift.to_string(),
+        ));
+        for (quantile, value) in ["q05", "q25", "q50", "q75", "q95"]
+            .iter()
+            .zip(label.quantiles)
+        {
             cells.push((name(quantile), value.to_string()));
         }
-        cells.push((name("updated"), label.updated.to_string()));
-        cells.push((name("skipped_empty_class"), label.skipped_empty_class.to_string()));
-        let vanishing = label.skipped_vanishing_distance.to_string();
-        cells.push((name("skipped_vanishing_distance"), vanishing));
-        cells.push((name("clamped"), label.clamped.to_string()));
+    }
+    if !record.labels.is_empty() {
+        let updates = record.label_updates;
+        for (name, count) in [
+            ("labels_updated", updates.updated),
+            ("labels_skipped_empty_class", updates.skipped_empty_class),
+            (
+                "labels_skipped_vanishing_distance",
+                updates.skipped_vanishing_distance,
+            ),
+            ("labels_clamped", updates.clamped),
+        ] {
+            cells.push((name.to_owned(), count.to_string()));
+        }
     }
     cells
 }
@@ -161,9 +188,16 @@ fn history(experiment: &Experiment) -> Result<Vec<u8>, CliError> {
         .iter()
         .flat_map(|run| run.history.iter().map(move |record| cells(run, record)))
         .peekable();
-    let header: Vec<_> =
-        rows.peek().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    csv(&header, rows.map(|row| row.into_iter().map(|(_, value)| value).collect()))
+    let header: Vec<_> = rows
+        .peek()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect();
+    csv(
+        &header,
+        rows.map(|row| row.into_iter().map(|(_, value)| value).collect()),
+    )
 }
 
 fn predictions(experiment: &Experiment) -> Result<Vec<u8>, CliError> {
@@ -188,7 +222,14 @@ fn predictions(experiment: &Experiment) -> Result<Vec<u8>, CliError> {
             })
         })
         .peekable();
-    let header: Vec<String> =
-        rows.peek().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    csv(&header, rows.map(|row| row.into_iter().map(|(_, value)| value).collect()))
+    let header: Vec<String> = rows
+        .peek()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect();
+    csv(
+        &header,
+        rows.map(|row| row.into_iter().map(|(_, value)| value).collect()),
+    )
 }

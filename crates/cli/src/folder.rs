@@ -20,12 +20,15 @@ impl RunFolder {
         if let Some(path) = output {
             return match Self::claim(path)? {
                 Some(folder) => Ok(folder),
-                None => Err(CliError::Exists { path: path.to_owned() }),
+                None => Err(CliError::Exists {
+                    path: path.to_owned(),
+                }),
             };
         }
         let mut number = 1_usize;
         loop {
-            if let Some(folder) = Self::claim(&Path::new("runs").join(format!("{name}-{number}")))? {
+            if let Some(folder) = Self::claim(&Path::new("runs").join(format!("{name}-{number}")))?
+            {
                 return Ok(folder);
             }
             number += 1;
@@ -34,12 +37,17 @@ impl RunFolder {
 
     /// Two programs cannot both make one folder: whoever comes second gets `None`.
     fn claim(path: &Path) -> Result<Option<Self>, CliError> {
-        let failed = |source| CliError::Write { path: path.to_owned(), source };
+        let failed = |source| CliError::Write {
+            path: path.to_owned(),
+            source,
+        };
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         match fs::create_dir(path) {
-            Ok(()) => Ok(Some(Self { path: path.to_owned() })),
+            Ok(()) => Ok(Some(Self {
+                path: path.to_owned(),
+            })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
             Err(error) => Err(failed(error)),
         }
@@ -78,12 +86,17 @@ impl RunFolder {
 
 /// Writes one file whole or not at all.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<(), CliError> {
-    write_atomically(path, |file| file.write_all(content))
-        .map_err(|source| CliError::Write { path: path.to_owned(), source })
+    write_atomically(path, |file| file.write_all(content)).map_err(|source| CliError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Prints to standard output.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CliError::Output)
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(CliError::Output)
 }

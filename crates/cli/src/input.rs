@@ -26,23 +26,35 @@ impl Input {
     pub fn load(file: Option<&Path>, config: &ExperimentConfig) -> Result<Self, CliError> {
         let Some(path) = file else {
             let dataset = generate(&GeneratedConfig::default())?.dataset;
-            return Ok(Self { name: "generated".to_owned(), dataset, report: None });
+            return Ok(Self {
+                name: "generated".to_owned(),
+                dataset,
+                report: None,
+            });
         };
         let features = config.data.modalities.iter();
         let options = ReadOptions {
             features: Some(
-                features.map(|&modality| config.modality(modality).features.clone()).collect(),
+                features
+                    .map(|&modality| config.modality(modality).features.clone())
+                    .collect(),
             ),
             non_finite: config.data.non_finite,
             label_column: config.data.label_column,
         };
         let (dataset, report) = read(path, &options)?;
-        Ok(Self { name: file_name(path), dataset, report: Some(report) })
+        Ok(Self {
+            name: file_name(path),
+            dataset,
+            report: Some(report),
+        })
     }
 
     /// The name without the file's ending.
     pub fn stem(&self) -> &str {
-        self.name.rsplit_once('.').map_or(&self.name, |(stem, _)| stem)
+        self.name
+            .rsplit_once('.')
+            .map_or(&self.name, |(stem, _)| stem)
     }
 
     /// The rows of one split, or of all.
@@ -94,10 +106,15 @@ fn checkpoint_file(path: &Path) -> Result<PathBuf, CliError> {
     } else if path.is_file() {
         Ok(path.to_owned())
     } else {
-        Err(CliError::NoModel { path: path.to_owned() })
+        Err(CliError::NoModel {
+            path: path.to_owned(),
+        })
     }
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned())
+    path.file_name().map_or_else(
+        || "data".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

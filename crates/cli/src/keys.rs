@@ -18,26 +18,268 @@ struct Key {
 }
 
 const fn key(path: &'static str, comment: &'static str) -> Key {
-    Key { path, comment, unset: None }
+    Key {
+        path,
+        comment,
+        unset: None,
+    }
 }
 
 const fn optional(path: &'static str, unset: &'static str, comment: &'static str) -> Key {
-    Key { path, comment, unset: Some(unset) }
+    Key {
+        path,
+        comment,
+        unset: Some(unset),
+    }
 }
 
 const KEYS: &[Key] = &[
-    key("seeds", "one run a seed, each seed once"),
+    key("seeds", "one run a seed; each seed once"),
     key("data", "What is read and how it is prepared."),
-    key("data.modalities", "those in use, of \"text\", \"audio\", \"vision\""),
-    key("data.convention", "whose metric definitions apply: \"mosi\", \"mosei\" or \"sims\""),
+    key(
+        "data.modalities",
+        "those in use, of \"text\", \"audio\" and \"vision\"",
+    ),
+    key(
+        "data.convention",
+        "whose metric definitions apply: \"mosi\", \"mosei\" or \"sims\"",
+    ),
     key(
         "data.neutral_label",
-        "the neutral label: subtracted before training and metrics, added to predictions",
+        "the neutral label: subtracted before training and metrics, added back in predictions",
     ),
-    key("data.standardize", "bring features to mean 0, deviation 1 of the training rows"),
-    key("data.clip", "bound on standardised features, in standard deviations, above 0"),
-    key("data.non_finite", "NaN and infinities in features: \"replace\" by 0 or \"refuse\""),
-    optional("data.label_column", "0", "column of labels that have several, from 0"),
+    key(
+        "data.standardize",
+        "bring features to mean 0 and deviation 1 over the training rows",
+    ),
+    key(
+        "data.clip",
+        "bound on standardised features, in standard deviations, above 0",
+    ),
+    key(
+        "data.non_finite",
+        "NaN and infinities in features: \"replace\" by 0, or \"refuse\"",
+    ),
+    optional(
+        "data.label_column",
+        "0",
+        "column of labels that have several, from 0",
+    ),
+    key(
+        "modalities",
+        "The encoder and the unimodal head of each modality.",
+    ),
+    key(
+        "modalities.*",
+        "One modality; not used unless it is in data.modalities.",
+    ),
+    key(
+        "modalities.*.features",
+        "array of the data file that holds the features",
+    ),
+    key(
+        "modalities.*.learning_rate",
+        "learning rate of the encoder, above 0",
+    ),
+    key(
+        "modalities.*.weight_decay",
+        "weight decay of the encoder, 0 or above",
+    ),
+    key(
+        "modalities.*.modality_dropout",
+        "probability that a training row hides this modality from the fusion, in [0, 1)",
+    ),
+    key(
+        "modalities.*.encoder",
+        "From the features of a row to one vector.",
+    ),
+    key(
+        "modalities.*.encoder.kind",
+        "\"pooled\" (statistics over time), \"lstm\" (last hidden state) or \"identity\"",
+    ),
+    key(
+        "modalities.*.encoder.statistics",
+        "what is taken over time: \"mean\" or \"mean_std\"",
+    ),
+    key(
+        "modalities.*.encoder.hidden_size",
+        "width of the LSTM's state, 1 or more",
+    ),
+    key(
+        "modalities.*.encoder.dropout",
+        "probability of dropping an entry, in [0, 1)",
+    ),
+    key(
+        "modalities.*.encoder.output_size",
+        "width of the vector, 1 or more",
+    ),
+    key(
+        "modalities.*.head",
+        "From the vector to the unimodal score.",
+    ),
+    key(
+        "modalities.*.head.hidden_size",
+        "width of the hidden layer, 1 or more",
+    ),
+    key(
+        "modalities.*.head.dropout",
+        "probability of dropping an entry of the vector, in [0, 1)",
+    ),
+    key(
+        "fusion",
+        "From the concatenated vectors to the fused score.",
+    ),
+    key("fusion.hidden_size", "width of the hidden layer, 1 or more"),
+    key(
+        "fusion.dropout",
+        "probability of dropping an entry of the vectors, in [0, 1)",
+    ),
+    key("objective", "The terms of the loss."),
+    key(
+        "objective.unimodal_weight",
+        "weight of the unimodal tasks, 0 or above; 0: no generated labels",
+    ),
+    key(
+        "objective.shared_information_weight",
+        "weight of the shared-information loss, 0 or above; 0 turns it off",
+    ),
+    key(
+        "objective.shared_width",
+        "width of the projections it compares, 1 or more",
+    ),
+    key(
+        "objective.pairs",
+        "Positive: share information; negative: keep apart; 0: leave alone.",
+    ),
+    key(
+        "objective.pairs.text_audio",
+        "weight of text with audio, any number",
+    ),
+    key(
+        "objective.pairs.text_vision",
+        "weight of text with vision, any number",
+    ),
+    key(
+        "objective.pairs.audio_vision",
+        "weight of audio with vision, any number",
+    ),
+    key(
+        "objective.shared_information",
+        "The form of the shared-information loss.",
+    ),
+    key(
+        "objective.shared_information.ddof",
+        "taken off the rows of a batch in the divisor of a covariance, usually 1",
+    ),
+    key(
+        "objective.shared_information.route",
+        "how it is computed: \"auto\", \"covariance\" or \"gram\"; equal to rounding",
+    ),
+    key(
+        "objective.shared_information.separation",
+        "What bounds the distance of a pair with a negative weight.",
+    ),
+    key(
+        "objective.shared_information.separation.kind",
+        "\"hinge\" (with margin) or \"saturating\" (with scale)",
+    ),
+    key(
+        "objective.shared_information.separation.margin",
+        "distance beyond which a pair counts as separated, above 0",
+    ),
+    key(
+        "objective.shared_information.separation.scale",
+        "bound that the distance approaches, above 0",
+    ),
+    key(
+        "label_generator",
+        "How unimodal labels are made from class centres.",
+    ),
+    key(
+        "label_generator.distance",
+        "of a feature from a class centre: \"euclidean\" or \"scaled_square\"",
+    ),
+    key(
+        "label_generator.offset",
+        "how distances become a label: \"ratio\", \"difference\" or \"average\" of both",
+    ),
+    key(
+        "label_generator.momentum",
+        "weight of the old label: \"epoch\" for (n - 1)/(n + 1) in epoch n, or { constant = w }",
+    ),
+    key(
+        "label_generator.momentum.constant",
+        "weight of the old label, in [0, 1]",
+    ),
+    key(
+        "label_generator.start_epoch",
+        "first epoch in which labels change, 1 or more",
+    ),
+    key(
+        "label_generator.centre_momentum",
+        "weight of the old class centre, in [0, 1)",
+    ),
+    key(
+        "label_generator.exclude_zero",
+        "rows labelled 0 belong to neither class",
+    ),
+    key(
+        "label_generator.count_unseen",
+        "rows without a feature so far count as zero features",
+    ),
+    key(
+        "label_generator.label_limit",
+        "labels stay within plus and minus this, above 0",
+    ),
+    key(
+        "label_generator.minimum_relative_distance",
+        "a label stays where the fused relative distance is nearer to 0 than this, 0 or above",
+    ),
+    key("label_generator.epsilon", "added to divisors, above 0"),
+    key("optimizer", "Adam, for all parameters."),
+    key("optimizer.beta1", "decay of the first moment, in [0, 1)"),
+    key("optimizer.beta2", "decay of the second moment, in [0, 1)"),
+    key(
+        "optimizer.epsilon",
+        "added to the root of the second moment, above 0",
+    ),
+    key(
+        "optimizer.weight_decay_mode",
+        "\"decoupled\" (AdamW) or \"coupled\" (L2 through the moments)",
+    ),
+    key(
+        "optimizer.amsgrad",
+        "divide by the largest second moment so far",
+    ),
+    key(
+        "heads",
+        "The fusion head, the unimodal heads and the projections.",
+    ),
+    key("heads.learning_rate", "learning rate, above 0"),
+    key("heads.weight_decay", "weight decay, 0 or above"),
+    key("training", "Batches, epochs and stopping."),
+    key("training.batch_size", "rows a batch, 1 or more"),
+    key("training.accumulation_steps", "batches a step, 1 or more"),
+    key(
+        "training.accumulation",
+        "how their gradients combine: \"sum\" or \"mean\"",
+    ),
+    key(
+        "training.step_trailing_batches",
+        "take a step with the batches left over in an epoch",
+    ),
+    key(
+        "training.max_epochs",
+        "last epoch, if early stopping has not come first",
+    ),
+    key(
+        "training.patience",
+        "epochs without a lower validation MAE before stopping",
+    ),
+    key(
+        "training.clip_gradient_norm",
+        "bound on the norm of a step's gradient; 0 for none",
+    ),
 ];
 
 /// The whole configuration as TOML with a comment on every key.
@@ -83,7 +325,9 @@ fn is_absent(key: &Key, path: &str, table: &Table) -> bool {
 
 fn comment(path: &str) -> Option<&'static str> {
     let pattern = pattern(path);
-    KEYS.iter().find(|key| key.path == pattern).map(|key| key.comment)
+    KEYS.iter()
+        .find(|key| key.path == pattern)
+        .map(|key| key.comment)
 }
 
 /// The path with `*` for a modality.
@@ -96,7 +340,11 @@ fn pattern(path: &str) -> String {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 #[cfg(test)]
@@ -104,21 +352,29 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::arguments::Assignment;
+    use crate::settings::assign;
     use modalign::metrics::Convention;
     use modalign::train::Recipe;
 
     fn presets() -> impl Iterator<Item = ExperimentConfig> {
-        [Recipe::Modalign, Recipe::SelfMm].into_iter().flat_map(|recipe| {
-            [Convention::Mosi, Convention::Mosei, Convention::Sims]
-                .map(|convention| ExperimentConfig::recipe(recipe, convention))
-        })
+        [Recipe::Modalign, Recipe::SelfMm]
+            .into_iter()
+            .flat_map(|recipe| {
+                [Convention::Mosi, Convention::Mosei, Convention::Sims]
+                    .map(|convention| ExperimentConfig::recipe(recipe, convention))
+            })
     }
 
     #[test]
     fn every_preset_is_read_back_exactly() {
         for preset in presets() {
             let text = to_toml(&preset);
-            assert_eq!(toml::from_str::<ExperimentConfig>(&text).unwrap(), preset, "{text}");
+            assert_eq!(
+                toml::from_str::<ExperimentConfig>(&text).unwrap(),
+                preset,
+                "{text}"
+            );
         }
     }
 
@@ -132,11 +388,20 @@ mod tests {
         }
     }
 
+    /// The kinds of tables that no preset has.
+    const OTHER_KINDS: &str = r#"
+        [objective.shared_information]
+        separation = { kind = "saturating", scale = 0.25 }
+        [label_generator]
+        momentum = { constant = 0.9 }
+    "#;
+
     #[test]
     fn each_key_has_one_comment_and_each_comment_a_key() {
         let mut found = BTreeSet::new();
-        for preset in presets() {
-            paths("", &to_table(&preset), &mut found);
+        let other: ExperimentConfig = toml::from_str(OTHER_KINDS).unwrap();
+        for config in presets().chain([other]) {
+            paths("", &to_table(&config), &mut found);
         }
         for key in KEYS.iter().filter(|key| key.unset.is_some()) {
             found.insert(key.path.to_owned());
@@ -144,6 +409,32 @@ mod tests {
         let documented: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
         assert_eq!(documented.len(), KEYS.len());
         assert_eq!(found, documented);
+    }
+
+    /// What a comment puts in quotes can be written as the value of its key.
+    #[test]
+    fn every_quoted_value_is_accepted() {
+        let preset = ExperimentConfig::default();
+        let mut tried = 0;
+        for key in KEYS {
+            let path = key.path.replace('*', "audio");
+            for value in key.comment.split('"').skip(1).step_by(2) {
+                let value = match key.path {
+                    "data.modalities" => format!("[\"{value}\"]"),
+                    _ => value.to_owned(),
+                };
+                let assignment = Assignment {
+                    key: path.clone(),
+                    value,
+                };
+                match assign(&preset, &assignment) {
+                    Ok(_) => tried += 1,
+                    // Another kind of table needs other keys too.
+                    Err(error) => assert!(error.to_string().contains("missing field"), "{error}"),
+                }
+            }
+        }
+        assert!(tried > 20, "{tried}");
     }
 
     #[test]

@@ -34,12 +34,23 @@ impl<'a> Outcome<'a> {
         experiment: &'a Experiment,
     ) -> Result<Self, MetricsError> {
         let reports = |part: fn(&RunResult) -> &Report| -> Vec<Report> {
-            experiment.runs.iter().map(|run| part(run).clone()).collect()
+            experiment
+                .runs
+                .iter()
+                .map(|run| part(run).clone())
+                .collect()
         };
         let valid = summarise(&reports(|run| &run.valid))?;
         let test = summarise(&reports(|run| &run.test))?;
         let baseline = baseline(config, &experiment.runs)?;
-        Ok(Self { config, data, experiment, valid, test, baseline })
+        Ok(Self {
+            config,
+            data,
+            experiment,
+            valid,
+            test,
+            baseline,
+        })
     }
 
     pub fn convention(&self) -> Convention {
@@ -65,7 +76,10 @@ impl<'a> Outcome<'a> {
         let folds = self.experiment.runs.iter().filter_map(|run| run.fold).max();
         match (folds, self.experiment.runs.len()) {
             (Some(last), _) => {
-                format!("mean ± population standard deviation over {} folds, {seeds}", last + 1)
+                format!(
+                    "mean ± population standard deviation over {} folds, {seeds}",
+                    last + 1
+                )
             }
             (None, 1) => format!("one run, {seeds}"),
             (None, _) => format!("mean ± population standard deviation over {seeds}"),
@@ -98,7 +112,9 @@ fn baseline(
         .metrics()
         .iter()
         .map(|&metric| {
-            let values = reports.iter().map(|report| report.get(&metric).copied().flatten());
+            let values = reports
+                .iter()
+                .map(|report| report.get(&metric).copied().flatten());
             (metric, Summary::of(values.collect()))
         })
         .collect())
@@ -117,8 +133,9 @@ pub fn best_constants(
     let mut sorted = train.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
     let last = sorted.len().saturating_sub(1);
-    let mut candidates: Vec<f32> =
-        (0..=QUANTILES).filter_map(|q| sorted.get(q * last / QUANTILES).copied()).collect();
+    let mut candidates: Vec<f32> = (0..=QUANTILES)
+        .filter_map(|q| sorted.get(q * last / QUANTILES).copied())
+        .collect();
     candidates.dedup();
 
     let mut best: BTreeMap<Metric, (f64, f32)> = BTreeMap::new();
@@ -126,7 +143,11 @@ pub fn best_constants(
         let constant = Array1::from_elem(train.len(), candidate);
         for (metric, value) in evaluate(convention, constant.view(), train)?.iter() {
             let Some(value) = value else { continue };
-            let merit = if metric.higher_is_better() { value } else { -value };
+            let merit = if metric.higher_is_better() {
+                value
+            } else {
+                -value
+            };
             let entry = best.entry(metric).or_insert((merit, candidate));
             if merit > entry.0 {
                 *entry = (merit, candidate);

@@ -61,8 +61,18 @@ impl Progress {
         } else {
             Screen::Lines(Mutex::new(None))
         };
-        let log = log.map(|file| Mutex::new(Log { file, failure: None }));
-        Self { started: Instant::now(), runs: Mutex::default(), screen, log }
+        let log = log.map(|file| {
+            Mutex::new(Log {
+                file,
+                failure: None,
+            })
+        });
+        Self {
+            started: Instant::now(),
+            runs: Mutex::default(),
+            screen,
+            log,
+        }
     }
 
     /// A line for the person and for the log.
@@ -73,9 +83,14 @@ impl Progress {
 
     /// The end: whether the log in `path` could be written.
     pub fn finish(self, path: &Path) -> Result<(), CliError> {
-        let log = self.log.map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let log = self
+            .log
+            .map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
         match log.and_then(|log| log.failure) {
-            Some(source) => Err(CliError::Write { path: path.to_owned(), source }),
+            Some(source) => Err(CliError::Write {
+                path: path.to_owned(),
+                source,
+            }),
             None => Ok(()),
         }
     }
@@ -105,7 +120,12 @@ impl Progress {
     }
 
     fn run_started(&self, index: usize, run: Run, runs: usize, parameters: usize) {
-        let Run { name, max_epochs, steps_per_epoch, .. } = &run;
+        let Run {
+            name,
+            max_epochs,
+            steps_per_epoch,
+            ..
+        } = &run;
         let text = format!(
             "at most {max_epochs} epochs of {steps_per_epoch} batches, {parameters} parameters"
         );
@@ -136,7 +156,8 @@ impl Progress {
         {
             run.epoch = epoch;
             run.loss = describe(terms);
-            run.bar.set_position(((epoch - 1) * run.steps_per_epoch + step) as u64);
+            run.bar
+                .set_position(((epoch - 1) * run.steps_per_epoch + step) as u64);
             run.draw();
         }
     }
@@ -156,19 +177,24 @@ impl Progress {
             "{}: epoch {}, loss {}, gradient norm {:.4}, validation MAE {:.4}{best}",
             run.name, record.epoch, run.loss, record.gradient_norm, record.valid_loss
         );
+        // Writing to a string cannot fail, here and below.
         for label in &record.labels {
-            // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                "; {} labels: mean shift {:.4}, mean absolute shift {:.4}, {} updated, {} clamped, \
-                 {} skipped for an empty class, {} for a vanishing distance",
-                label.modality,
-                label.mean_shift,
-                label.mean_absolute_shift,
-                label.updated,
-                label.clamped,
-                label.skipped_empty_class,
-                label.skipped_vanishing_distance,
+                "; {} labels shifted by {:.4} on average, by {:.4} in absolute terms",
+                label.modality, label.mean_shift, label.mean_absolute_shift
+            );
+        }
+        if !record.labels.is_empty() {
+            let updates = record.label_updates;
+            let _ = write!(
+                text,
+                "; {} labels updated, {} of them clamped, {} skipped for an empty class, {} for a \
+                 vanishing distance",
+                updates.updated,
+                updates.clamped,
+                updates.skipped_empty_class,
+                updates.skipped_vanishing_distance
             );
         }
         self.log(&text);
@@ -190,7 +216,9 @@ impl Progress {
             return;
         };
         run.bar.finish_and_clear();
-        let error = valid.get(Metric::Mae).map_or("undefined".to_owned(), |mae| format!("{mae:.4}"));
+        let error = valid
+            .get(Metric::Mae)
+            .map_or("undefined".to_owned(), |mae| format!("{mae:.4}"));
         let epochs = run.epoch;
         self.note(&format!(
             "{}: {epochs} epochs, best {best_epoch} with validation MAE {error}",
@@ -202,7 +230,14 @@ impl Progress {
 impl Observer for Progress {
     fn observe(&self, event: &Event<'_>) {
         match *event {
-            Event::RunStarted { run, runs, name, max_epochs, steps_per_epoch, parameters } => {
+            Event::RunStarted {
+                run,
+                runs,
+                name,
+                max_epochs,
+                steps_per_epoch,
+                parameters,
+            } => {
                 let bar = self.bar(name, max_epochs * steps_per_epoch);
                 let started = Run {
                     name: name.to_owned(),
@@ -216,9 +251,18 @@ impl Observer for Progress {
                 };
                 self.run_started(run, started, runs, parameters);
             }
-            Event::Step { run, epoch, step, terms } => self.step(run, epoch, step, terms),
+            Event::Step {
+                run,
+                epoch,
+                step,
+                terms,
+            } => self.step(run, epoch, step, terms),
             Event::EpochFinished { run, record } => self.epoch_finished(run, record),
-            Event::RunFinished { run, best_epoch, valid } => {
+            Event::RunFinished {
+                run,
+                best_epoch,
+                valid,
+            } => {
                 self.run_finished(run, best_epoch, valid);
             }
             _ => {}
@@ -231,15 +275,24 @@ impl Run {
         let valid = self.valid.map_or(String::new(), |valid| {
             format!(", valid MAE {valid:.3} (best {:.3})", self.best)
         });
-        let Self { name, epoch, max_epochs, .. } = self;
-        self.bar.set_prefix(format!("{name}: epoch {epoch}/{max_epochs}{valid}"));
+        let Self {
+            name,
+            epoch,
+            max_epochs,
+            ..
+        } = self;
+        self.bar
+            .set_prefix(format!("{name}: epoch {epoch}/{max_epochs}{valid}"));
         self.bar.set_message(format!("loss {}", self.loss));
     }
 
     fn state(&self) -> Option<String> {
         let valid = self.valid?;
         let best = self.best;
-        Some(format!("{} epoch {}: valid MAE {valid:.3} (best {best:.3})", self.name, self.epoch))
+        Some(format!(
+            "{} epoch {}: valid MAE {valid:.3} (best {best:.3})",
+            self.name, self.epoch
+        ))
     }
 }
 

@@ -48,14 +48,20 @@ pub enum SettingsError {
 }
 
 fn suggestion(suggested: &Option<String>) -> String {
-    suggested.as_ref().map_or(String::new(), |key| format!(", did you mean `{key}`?"))
+    suggested
+        .as_ref()
+        .map_or(String::new(), |key| format!(", did you mean `{key}`?"))
 }
 
 /// The configuration that the arguments ask for, checked.
 pub fn resolve(arguments: &SettingsArguments) -> Result<ExperimentConfig, SettingsError> {
     let file = arguments.config.as_deref().map(read).transpose()?;
     let preset = arguments.preset.map_or_else(
-        || file.as_ref().and_then(convention).unwrap_or(Convention::Mosi),
+        || {
+            file.as_ref()
+                .and_then(convention)
+                .unwrap_or(Convention::Mosi)
+        },
         Preset::into,
     );
     let mut config = ExperimentConfig::recipe(arguments.recipe.into(), preset);
@@ -100,10 +106,14 @@ fn apply_flags(config: &mut ExperimentConfig, arguments: &SettingsArguments) {
 }
 
 fn read(path: &Path) -> Result<Table, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     text.parse::<Table>().map_err(|error| {
-        let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
+        let before = error
+            .span()
+            .map_or("", |span| &text[..span.start.min(text.len())]);
         SettingsError::Syntax {
             path: path.to_owned(),
             line: before.matches('\n').count() + 1,
@@ -122,7 +132,10 @@ fn convention(file: &Table) -> Option<Convention> {
 pub fn to_table(config: &ExperimentConfig) -> Table {
     // Numbers, strings, lists and structs with named fields: TOML can hold each of them. By way of
     // its text, for there an `f32` of 0.1 is 0.1.
-    toml::to_string(config).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+    toml::to_string(config)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 /// Puts the values of `upper` in the place of those of `lower`, table by table. A table of another
@@ -141,11 +154,13 @@ fn overlay(lower: &mut Table, upper: Table) {
 }
 
 fn same_kind(below: &Table, above: &Table) -> bool {
-    above.get("kind").is_none_or(|kind| below.get("kind") == Some(kind))
+    above
+        .get("kind")
+        .is_none_or(|kind| below.get("kind") == Some(kind))
 }
 
 /// Sets one key by its dotted path.
-fn assign(
+pub fn assign(
     config: &ExperimentConfig,
     assignment: &Assignment,
 ) -> Result<ExperimentConfig, SettingsError> {
@@ -182,12 +197,19 @@ fn explain(origin: &str, path: &str, message: &str) -> SettingsError {
     let found = quoted.next().unwrap_or_default();
     let suggested = nearest(found, quoted);
     if message.starts_with("unknown field") {
-        let parent = path.strip_suffix(found).unwrap_or(path).trim_end_matches('.');
+        let parent = path
+            .strip_suffix(found)
+            .unwrap_or(path)
+            .trim_end_matches('.');
         let key = match parent {
             "" | "?" => found.to_owned(),
             parent => format!("{parent}.{found}"),
         };
-        return SettingsError::UnknownKey { origin, key, suggested };
+        return SettingsError::UnknownKey {
+            origin,
+            key,
+            suggested,
+        };
     }
     let suggested = suggested.filter(|_| message.starts_with("unknown variant"));
     SettingsError::Value {

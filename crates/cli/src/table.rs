@@ -39,10 +39,12 @@ pub fn metric_table(
     let names = columns.iter().map(|(name, _)| *name);
     let header: Vec<_> = ["metric"].into_iter().chain(names).collect();
     let rows = convention.metrics().iter().map(|metric| {
-        let values = columns.iter().map(|(_, summaries)| match summaries.get(metric) {
-            Some(summary) => mean_and_deviation(summary),
-            None => String::new(),
-        });
+        let values = columns
+            .iter()
+            .map(|(_, summaries)| match summaries.get(metric) {
+                Some(summary) => mean_and_deviation(summary),
+                None => String::new(),
+            });
         [metric.to_string()].into_iter().chain(values).collect()
     });
     let mut text = number_table(&header, rows.collect());
@@ -61,7 +63,10 @@ pub fn metric_table(
 /// A table whose first column has names and whose others have numbers.
 pub fn number_table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(RULED).set_header(header.iter().copied()).add_rows(rows);
+    table
+        .load_style(RULED)
+        .set_header(header.iter().copied())
+        .add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -71,7 +76,10 @@ pub fn number_table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 /// Names and sentences, the sentences wrapped.
 fn word_table(rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .add_rows(rows);
     if table.width().is_none_or(|width| width < LEAST_WIDTH) {
         table.set_width(DEFAULT_WIDTH);
     }
@@ -112,7 +120,13 @@ mod tests {
             &[("test", &summaries)],
             &["chosen somehow".to_owned()],
         );
-        for expected in ["0.8500 ± 0.0500", "undefined", " 0.7500", "chosen somehow", "halves to"] {
+        for expected in [
+            "0.8500 ± 0.0500",
+            "undefined",
+            " 0.7500",
+            "chosen somehow",
+            "halves to",
+        ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
         let widest = text.lines().map(|line| line.chars().count()).max();

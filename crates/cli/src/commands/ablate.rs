@@ -59,10 +59,18 @@ pub fn run(arguments: &Ablate) -> Result<(), CliError> {
         let outcome = Outcome::new(&config, &input.name, &experiment)?;
         spread = outcome.spread();
         constant.get_or_insert(outcome.baseline);
-        rows.push(Row { name: variant.name(), test: outcome.test, valid: Some(outcome.valid) });
+        rows.push(Row {
+            name: variant.name(),
+            test: outcome.test,
+            valid: Some(outcome.valid),
+        });
     }
     if let Some(test) = constant {
-        rows.push(Row { name: "best constant", test, valid: None });
+        rows.push(Row {
+            name: "best constant",
+            test,
+            valid: None,
+        });
     }
 
     let metrics = config.data.convention.metrics();
@@ -92,9 +100,11 @@ fn lines(rows: &[Row], metrics: &[Metric]) -> (Vec<String>, Vec<Vec<String>>) {
     let cells = rows
         .iter()
         .map(|row| {
-            let values = metrics
-                .iter()
-                .map(|metric| row.test.get(metric).map_or(String::new(), mean_and_deviation));
+            let values = metrics.iter().map(|metric| {
+                row.test
+                    .get(metric)
+                    .map_or(String::new(), mean_and_deviation)
+            });
             [row.name.to_owned()].into_iter().chain(values).collect()
         })
         .collect();
@@ -115,7 +125,11 @@ mod tests {
     #[test]
     fn the_markdown_table_has_a_line_a_variant() {
         let test = BTreeMap::from([(Metric::Mae, Summary::of(vec![Some(0.5), Some(0.7)]))]);
-        let rows = [Row { name: "full", test, valid: None }];
+        let rows = [Row {
+            name: "full",
+            test,
+            valid: None,
+        }];
         let (header, cells) = lines(&rows, &[Metric::Mae]);
         assert_eq!(
             markdown(&header, &cells, "notes"),

@@ -8,10 +8,14 @@ use crate::folder::print;
 
 pub fn run(arguments: &Convert) -> Result<(), CliError> {
     if arguments.output.exists() {
-        return Err(CliError::Exists { path: arguments.output.clone() });
+        return Err(CliError::Exists {
+            path: arguments.output.clone(),
+        });
     }
-    let options =
-        ReadOptions { label_column: arguments.label_column, ..ReadOptions::default() };
+    let options = ReadOptions {
+        label_column: arguments.label_column,
+        ..ReadOptions::default()
+    };
     let (dataset, report) = read(&arguments.input, &options)?;
     write_npz(&arguments.output, &dataset)?;
     let mut text = format!("{}: written\n", arguments.output.display());

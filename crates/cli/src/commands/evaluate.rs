@@ -26,10 +26,14 @@ pub fn run(arguments: &Evaluate) -> Result<(), CliError> {
     let labels = &split.labels - neutral;
     let constants = best_constants(convention, train_labels.view(), labels.view())?;
     let single = |value| Summary::of(vec![value]);
-    let model: BTreeMap<_, _> =
-        report.iter().map(|(metric, value)| (metric, single(value))).collect();
-    let constants: BTreeMap<_, _> =
-        constants.into_iter().map(|(metric, value)| (metric, single(value))).collect();
+    let model: BTreeMap<_, _> = report
+        .iter()
+        .map(|(metric, value)| (metric, single(value)))
+        .collect();
+    let constants: BTreeMap<_, _> = constants
+        .into_iter()
+        .map(|(metric, value)| (metric, single(value)))
+        .collect();
     let notes = [
         format!(
             "{name}, {:?} split, {} rows; model of seed {}",
@@ -40,5 +44,9 @@ pub fn run(arguments: &Evaluate) -> Result<(), CliError> {
         .to_lowercase(),
         BASELINE.to_owned(),
     ];
-    print(&metric_table(convention, &[("model", &model), ("best constant", &constants)], &notes))
+    print(&metric_table(
+        convention,
+        &[("model", &model), ("best constant", &constants)],
+        &notes,
+    ))
 }

@@ -12,10 +12,17 @@ use crate::folder::print;
 use crate::table::number_table;
 
 pub fn run(arguments: &Inspect) -> Result<(), CliError> {
-    let options =
-        ReadOptions { label_column: arguments.label_column, ..ReadOptions::default() };
+    let options = ReadOptions {
+        label_column: arguments.label_column,
+        ..ReadOptions::default()
+    };
     let (_, report) = read(&arguments.file, &options)?;
-    print(&format!("{}: {}\n\n{}", arguments.file.display(), format(&report), describe(&report)))
+    print(&format!(
+        "{}: {}\n\n{}",
+        arguments.file.display(),
+        format(&report),
+        describe(&report)
+    ))
 }
 
 fn format(report: &ReadReport) -> &'static str {
@@ -31,8 +38,14 @@ fn format(report: &ReadReport) -> &'static str {
 
 fn describe(report: &ReadReport) -> String {
     let mut text = number_table(
-        &["split", "rows", "negative", "neutral", "positive", "least", "mean", "greatest"],
-        report.splits.iter().map(|(name, split)| labels(name, split)).collect(),
+        &[
+            "split", "rows", "negative", "neutral", "positive", "least", "mean", "greatest",
+        ],
+        report
+            .splits
+            .iter()
+            .map(|(name, split)| labels(name, split))
+            .collect(),
     );
     text.push('\n');
     text.push_str(&number_table(
@@ -44,13 +57,21 @@ fn describe(report: &ReadReport) -> String {
             .splits
             .iter()
             .flat_map(|(split, report)| {
-                report.features.iter().map(move |(key, feature)| row(split, key, feature))
+                report
+                    .features
+                    .iter()
+                    .map(move |(key, feature)| row(split, key, feature))
             })
             .collect(),
     ));
     text.push('\n');
     for (name, split) in &report.splits {
-        histogram(&mut text, name, &split.labels.histogram, &report.label_borders);
+        histogram(
+            &mut text,
+            name,
+            &split.labels.histogram,
+            &report.label_borders,
+        );
     }
     text.push_str(
         "empty: rows without content, read as one step of zeros. NaN, inf, -inf: values read as 0.\n\
@@ -58,7 +79,11 @@ fn describe(report: &ReadReport) -> String {
     );
     for (name, split) in &report.splits {
         if let Some(tokens) = &split.text_bert {
-            let turned = if tokens.turned { ", stored as [N, L, 3] and turned" } else { "" };
+            let turned = if tokens.turned {
+                ", stored as [N, L, 3] and turned"
+            } else {
+                ""
+            };
             let shape = shape(&tokens.shape);
             // Writing to a string cannot fail, here and below.
             let _ = writeln!(text, "tokens: {name}/text_bert {shape}{turned}");
@@ -125,7 +150,11 @@ fn histogram(text: &mut String, split: &str, counts: &[usize], borders: &[f32]) 
     for (count, border) in counts.iter().zip(borders.windows(2)) {
         let eighths = (count * BAR * 8).div_ceil(most);
         let bar = "█".repeat(eighths / 8) + EIGHTHS[eighths % 8];
-        let _ = writeln!(text, "  {:>6.2} to {:>5.2}  {bar} {count}", border[0], border[1]);
+        let _ = writeln!(
+            text,
+            "  {:>6.2} to {:>5.2}  {bar} {count}",
+            border[0], border[1]
+        );
     }
     text.push('\n');
 }
@@ -137,7 +166,12 @@ mod tests {
     #[test]
     fn bars_are_in_proportion_and_the_least_count_still_shows() {
         let mut text = String::new();
-        histogram(&mut text, "train", &[0, 1, 400, 200], &[-1.0, -0.5, 0.0, 0.5, 1.0]);
+        histogram(
+            &mut text,
+            "train",
+            &[0, 1, 400, 200],
+            &[-1.0, -0.5, 0.0, 0.5, 1.0],
+        );
         let full = |line: usize| text.lines().nth(line).unwrap().matches('█').count();
         assert_eq!((full(1), full(3), full(4)), (0, BAR, BAR / 2));
         assert!(text.lines().nth(2).unwrap().contains("▏ 1"), "{text}");

@@ -1,7 +1,8 @@
 //! `modalign predict`
 
+use modalign::encoders::Modality;
 use modalign::train::{Prediction, Predictor};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
 use crate::arguments::{Format, Predict};
 use crate::error::CliError;
@@ -18,12 +19,12 @@ pub fn run(arguments: &Predict) -> Result<(), CliError> {
     }
     let predictor = Predictor::new(load_model(&arguments.model.model)?);
     let config = predictor.checkpoint().config();
-    let range = 2.0 * config.label_generator.label_range as f32;
+    let range = 2.0 * config.label_generator.label_limit as f32;
     let input = Input::load(arguments.data.data.as_deref(), config)?;
     let split = input.split(arguments.split)?;
     let predictions = predictor.predict(&split)?;
     let text = match arguments.format {
-        Format::Jsonl => json_lines(&predictions, range),
+        Format::Jsonl => json_lines(&predictions, range)?,
         Format::Csv => columns(&predictions, range)?,
     };
     match &arguments.output {
@@ -32,32 +33,61 @@ pub fn run(arguments: &Predict) -> Result<(), CliError> {
     }
 }
 
-fn json_lines(predictions: &[Prediction], range: f32) -> String {
-    let scores = |scores: &[(modalign::encoders::Modality, f32)]| {
-        let pairs = scores.iter().map(|(modality, score)| (modality.to_string(), json!(score)));
-        Value::Object(pairs.collect::<Map<_, _>>())
-    };
-    predictions
-        .iter()
-        .map(|prediction| {
-            let line = json!({
-                "id": prediction.id,
-                "label": prediction.label,
-                "fused": prediction.fused,
-                "unimodal": scores(&prediction.unimodal),
-                "pull": scores(&prediction.pull),
-                "explanation": explain(prediction, range),
-            });
-            format!("{line}\n")
-        })
-        .collect()
+/// One line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    label: f32,
+    fused: f32,
+    #[serde(serialize_with = "by_modality")]
+    unimodal: &'a [(Modality, f32)],
+    #[serde(serialize_with = "by_modality")]
+    pull: &'a [(Modality, f32)],
+    explanation: String,
+}
+
+fn by_modality<S: Serializer>(
+    scores: &&[(Modality, f32)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(scores.iter().copied())
+}
+
+fn json_lines(predictions: &[Prediction], range: f32) -> Result<String, CliError> {
+    let mut text = String::new();
+    for prediction in predictions {
+        let line = serde_json::to_string(&Line {
+            id: &prediction.id,
+            label: prediction.label,
+            fused: prediction.fused,
+            unimodal: &prediction.unimodal,
+            pull: &prediction.pull,
+            explanation: explain(prediction, range),
+        });
+        text += &line.map_err(|error| CliError::Format {
+            what: "predictions",
+            reason: error.to_string(),
+        })?;
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 fn columns(predictions: &[Prediction], range: f32) -> Result<String, CliError> {
     let mut header: Vec<_> = ["id", "label", "fused"].map(str::to_owned).to_vec();
     if let Some(first) = predictions.first() {
-        header.extend(first.unimodal.iter().map(|(modality, _)| modality.to_string()));
-        header.extend(first.pull.iter().map(|(modality, _)| format!("pull_{modality}")));
+        header.extend(
+            first
+                .unimodal
+                .iter()
+                .map(|(modality, _)| modality.to_string()),
+        );
+        header.extend(
+            first
+                .pull
+                .iter()
+                .map(|(modality, _)| format!("pull_{modality}")),
+        );
     }
     header.push("explanation".to_owned());
     let rows = predictions.iter().map(|prediction| {

@@ -41,7 +41,10 @@ pub fn run(arguments: &Train) -> Result<(), CliError> {
 fn reduce(config: ExperimentConfig, arguments: &VariantArguments) -> ExperimentConfig {
     let chosen = [
         (arguments.text_only, Variant::TextOnly),
-        (arguments.no_shared_information, Variant::NoSharedInformation),
+        (
+            arguments.no_shared_information,
+            Variant::NoSharedInformation,
+        ),
         (arguments.no_label_generator, Variant::NoLabelGenerator),
     ];
     chosen
@@ -120,5 +123,9 @@ pub fn give_up(folder: RunFolder, progress: &Progress, error: TrainError) -> Cli
 }
 
 fn places(folder: &Path) -> String {
-    format!("run folder  {}\nreport      {}\n", folder.display(), folder.join(REPORT).display())
+    format!(
+        "\nrun folder  {}\nreport      {}\n",
+        folder.display(),
+        folder.join(REPORT).display()
+    )
 }

@@ -55,7 +55,13 @@ pub fn page(outcome: &Outcome<'_>, config: &str) -> Result<String, CliError> {
 
 /// One sentence on what was trained.
 fn summary(outcome: &Outcome<'_>) -> String {
-    let modalities: Vec<_> = outcome.config.data.modalities.iter().map(Modality::to_string).collect();
+    let modalities: Vec<_> = outcome
+        .config
+        .data
+        .modalities
+        .iter()
+        .map(Modality::to_string)
+        .collect();
     let rows = outcome.best_run();
     format!(
         "A model of {} trained on {} rows and tested on {}: {}.",
@@ -144,18 +150,30 @@ impl Term {
         ink: Ink,
         value: impl Fn(&EpochRecord) -> Option<f64> + 'static,
     ) -> Self {
-        Self { title: title.into(), unit, ink, value: Box::new(value) }
+        Self {
+            title: title.into(),
+            unit,
+            ink,
+            value: Box::new(value),
+        }
     }
 }
 
 /// Everything on the history that is a term of the loss or an error, in the order of the page.
 fn terms(record: &EpochRecord) -> Vec<Term> {
     let mut terms = vec![
-        Term::new("Validation MAE (chooses the epoch)", "MAE", Ink::Fused, |record| {
-            Some(record.valid_loss)
+        Term::new(
+            "Validation MAE (chooses the epoch)",
+            "MAE",
+            Ink::Fused,
+            |record| Some(record.valid_loss),
+        ),
+        Term::new("Total loss", "loss", Ink::Fused, |record| {
+            Some(record.train.total)
         }),
-        Term::new("Total loss", "loss", Ink::Fused, |record| Some(record.train.total)),
-        Term::new("Fused task", "MAE", Ink::Fused, |record| Some(record.train.multimodal)),
+        Term::new("Fused task", "MAE", Ink::Fused, |record| {
+            Some(record.train.multimodal)
+        }),
     ];
     for (index, &(modality, _)) in record.train.unimodal.iter().enumerate() {
         let title = format!("{} task, weighted", capital(modality));
@@ -163,9 +181,12 @@ fn terms(record: &EpochRecord) -> Vec<Term> {
             record.train.unimodal.get(index).map(|term| term.1)
         }));
     }
-    terms.push(Term::new("Shared information, weighted", "loss", Ink::Shared, |record| {
-        Some(record.train.shared_information)
-    }));
+    terms.push(Term::new(
+        "Shared information, weighted",
+        "loss",
+        Ink::Shared,
+        |record| Some(record.train.shared_information),
+    ));
     for (index, &(left, right, _)) in record.train.pairs.iter().enumerate() {
         let title = format!("Distance {left}–{right}, unweighted");
         terms.push(Term::new(title, "distance", Ink::Shared, move |record| {
@@ -189,10 +210,22 @@ fn losses(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
         let mut drawn: Vec<_> = lines
             .iter()
             .filter(|_| lines.len() > 1)
-            .map(|points| Curve { points: points.clone(), ink: term.ink, thick: false })
+            .map(|points| Curve {
+                points: points.clone(),
+                ink: term.ink,
+                thick: false,
+            })
             .collect();
-        drawn.push(Curve { points: mean(&lines), ink: term.ink, thick: true });
-        let axes = Axes { title: &term.title, x: "epoch", y: term.unit };
+        drawn.push(Curve {
+            points: mean(&lines),
+            ink: term.ink,
+            thick: true,
+        });
+        let axes = Axes {
+            title: &term.title,
+            x: "epoch",
+            y: term.unit,
+        };
         figures.push(figure(&term.title, &curves(axes, &drawn, true)?));
     }
     let several = runs.len() > 1;
@@ -237,13 +270,25 @@ fn predictions(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
         thin(&all)
     };
     let draw = |title: &str, points: &[(f64, f64)], ink| -> Result<Markup, PlotError> {
-        let axes = Axes { title, x: "label", y: "prediction" };
+        let axes = Axes {
+            title,
+            x: "label",
+            y: "prediction",
+        };
         Ok(figure(title, &scatter(axes, points, ink)?))
     };
-    let mut figures = vec![draw("Fused", &points(&|row| Some(rows[row].fused)), Ink::Fused)?];
+    let mut figures = vec![draw(
+        "Fused",
+        &points(&|row| Some(rows[row].fused)),
+        Ink::Fused,
+    )?];
     for (index, &modality) in outcome.config.data.modalities.iter().enumerate() {
         let points = points(&|row| rows[row].unimodal.get(index).map(|score| score.1));
-        figures.push(draw(&format!("{} alone", capital(modality)), &points, ink(modality))?);
+        figures.push(draw(
+            &format!("{} alone", capital(modality)),
+            &points,
+            ink(modality),
+        )?);
     }
     Ok(html! {
         section {
@@ -275,11 +320,18 @@ fn labels(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
             .iter()
             .filter_map(|record| {
                 let of = |label: &&modalign::train::LabelMovement| label.modality == *modality;
-                Some((record.epoch as f64, record.labels.iter().find(of)?.quantiles))
+                Some((
+                    record.epoch as f64,
+                    record.labels.iter().find(of)?.quantiles,
+                ))
             })
             .collect();
         let title = format!("{}: shift by epoch", capital(*modality));
-        let axes = Axes { title: &title, x: "epoch", y: "generated − multimodal" };
+        let axes = Axes {
+            title: &title,
+            x: "epoch",
+            y: "generated − multimodal",
+        };
         figures.push(figure(&title, &bands(axes, &rows, ink(*modality))?));
 
         let points: Vec<_> = run
@@ -289,8 +341,15 @@ fn labels(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
             .map(|(&label, &own)| (f64::from(label) + neutral, f64::from(own) + neutral))
             .collect();
         let title = format!("{}: at the end", capital(*modality));
-        let axes = Axes { title: &title, x: "multimodal label", y: "generated label" };
-        figures.push(figure(&title, &scatter(axes, &thin(&points), ink(*modality))?));
+        let axes = Axes {
+            title: &title,
+            x: "multimodal label",
+            y: "generated label",
+        };
+        figures.push(figure(
+            &title,
+            &scatter(axes, &thin(&points), ink(*modality))?,
+        ));
     }
     Ok(html! {
         section {
@@ -319,7 +378,11 @@ fn stride(points: usize) -> usize {
 }
 
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    points.iter().step_by(stride(points.len())).copied().collect()
+    points
+        .iter()
+        .step_by(stride(points.len()))
+        .copied()
+        .collect()
 }
 
 fn thinned(points: usize) -> String {
@@ -350,8 +413,13 @@ fn style() -> String {
         .into_iter()
         .chain([WORDS, GRID])
         .map(|(light, dark)| {
-            format!("svg [fill=\"{light}\"]{{fill:{dark}}}svg [stroke=\"{light}\"]{{stroke:{dark}}}")
+            format!(
+                "svg [fill=\"{light}\"]{{fill:{dark}}}svg [stroke=\"{light}\"]{{stroke:{dark}}}"
+            )
         })
         .collect();
-    format!("{}@media (prefers-color-scheme:dark){{{dark}}}", include_str!("report.css"))
+    format!(
+        "{}@media (prefers-color-scheme:dark){{{dark}}}",
+        include_str!("report.css")
+    )
 }
