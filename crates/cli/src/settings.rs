@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use modalign::encoders::Modality;
 use modalign::metrics::Convention;
-use modalign::train::{ExperimentConfig, TrainError};
+use modalign::train::{ExperimentConfig, Recipe, TrainError};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::{Table, Value};
@@ -53,8 +53,12 @@ fn suggestion(suggested: &Option<String>) -> String {
         .map_or(String::new(), |key| format!(", did you mean `{key}`?"))
 }
 
-/// The configuration that the arguments ask for, checked.
-pub fn resolve(arguments: &SettingsArguments) -> Result<ExperimentConfig, SettingsError> {
+/// The configuration that the arguments ask for, checked. The recipe gives modalities of utterance
+/// vectors an encoder of their own; what the file and the flags say goes before it.
+pub fn resolve(
+    arguments: &SettingsArguments,
+    vectors: &[Modality],
+) -> Result<ExperimentConfig, SettingsError> {
     let file = arguments.config.as_deref().map(read).transpose()?;
     let preset = arguments.preset.map_or_else(
         || {
@@ -64,7 +68,10 @@ pub fn resolve(arguments: &SettingsArguments) -> Result<ExperimentConfig, Settin
         },
         Preset::into,
     );
-    let mut config = ExperimentConfig::recipe(arguments.recipe.into(), preset);
+    let mut config = match arguments.recipe.into() {
+        recipe @ Recipe::Modalign => ExperimentConfig::recipe(recipe, preset).with_vectors(vectors),
+        recipe => ExperimentConfig::recipe(recipe, preset),
+    };
     if let (Some(file), Some(path)) = (file, &arguments.config) {
         let mut table = to_table(&config);
         overlay(&mut table, file);

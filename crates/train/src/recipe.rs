@@ -56,13 +56,9 @@ fn data(convention: Convention, standardize: bool) -> DataConfig {
 }
 
 pub(crate) fn modalign(convention: Convention) -> ExperimentConfig {
-    let pooled = |modality: Modality, output_size, dropout, modality_dropout| ModalityConfig {
+    let modality = |modality: Modality, encoder, modality_dropout| ModalityConfig {
         features: modality.name().to_owned(),
-        encoder: EncoderConfig::Pooled(PooledConfig {
-            statistics: Statistics::Mean,
-            dropout,
-            output_size,
-        }),
+        encoder,
         head: RegressionHeadConfig {
             hidden_size: 32,
             dropout: 0.3,
@@ -71,13 +67,14 @@ pub(crate) fn modalign(convention: Convention) -> ExperimentConfig {
         weight_decay: 0.1,
         modality_dropout,
     };
+    let lstm = || EncoderConfig::Lstm(LstmEncoderConfig::default());
     ExperimentConfig {
         seeds: SEEDS.to_vec(),
         data: data(convention, true),
         modalities: ModalityConfigs {
-            text: pooled(Modality::Text, 128, 0.5, 0.0),
-            audio: pooled(Modality::Audio, 16, 0.5, 0.3),
-            vision: pooled(Modality::Vision, 16, 0.5, 0.5),
+            text: modality(Modality::Text, pooled(128), 0.0),
+            audio: modality(Modality::Audio, lstm(), 0.3),
+            vision: modality(Modality::Vision, lstm(), 0.5),
         },
         fusion: RegressionHeadConfig {
             hidden_size: 64,
@@ -97,6 +94,40 @@ pub(crate) fn modalign(convention: Convention) -> ExperimentConfig {
             weight_decay: 0.1,
         },
         training: TrainingConfig::default(),
+    }
+}
+
+fn pooled(output_size: usize) -> EncoderConfig {
+    EncoderConfig::Pooled(PooledConfig {
+        statistics: Statistics::Mean,
+        dropout: 0.5,
+        output_size,
+    })
+}
+
+impl ExperimentConfig {
+    /// Gives these modalities the encoder for utterance vectors in place of the one for sequences:
+    /// a recurrence over one step has nothing to remember, and vectors, often wide, want dropout.
+    ///
+    /// ```
+    /// use modalign_encoders::{EncoderConfig, Modality};
+    /// use modalign_train::ExperimentConfig;
+    ///
+    /// let config = ExperimentConfig::default().with_vectors(&[Modality::Audio]);
+    /// assert!(matches!(config.modalities.audio.encoder, EncoderConfig::Pooled(_)));
+    /// assert!(matches!(config.modalities.vision.encoder, EncoderConfig::Lstm(_)));
+    /// ```
+    #[must_use]
+    pub fn with_vectors(mut self, vectors: &[Modality]) -> Self {
+        for (modality, config) in [
+            (Modality::Audio, &mut self.modalities.audio),
+            (Modality::Vision, &mut self.modalities.vision),
+        ] {
+            if vectors.contains(&modality) {
+                config.encoder = pooled(16);
+            }
+        }
+        self
     }
 }
 

@@ -7,15 +7,14 @@ use modalign::train::Variant;
 use serde::Serialize;
 
 use crate::arguments::Ablate;
-use crate::commands::train::{experiment, give_up, introduce, use_threads};
+use crate::commands::train::{experiment, give_up, introduce, prepare, use_threads};
 use crate::error::CliError;
 use crate::files::{self, CONFIG, LOG};
 use crate::folder::{RunFolder, print};
-use crate::input::Input;
+use crate::keys;
 use crate::outcome::{BASELINE, Outcome, SELECTION};
 use crate::progress::Progress;
 use crate::table::{mean_and_deviation, number_table};
-use crate::{keys, settings};
 
 /// One line of the table.
 #[derive(Serialize)]
@@ -36,8 +35,7 @@ struct Ablation<'a> {
 }
 
 pub fn run(arguments: &Ablate) -> Result<(), CliError> {
-    let config = settings::resolve(&arguments.settings)?;
-    let input = Input::load(arguments.data.data.as_deref(), &config)?;
+    let (config, input) = prepare(&arguments.settings, &arguments.data)?;
     use_threads(&arguments.run)?;
 
     let name = format!("{}-ablation", input.stem());

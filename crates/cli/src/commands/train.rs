@@ -5,7 +5,7 @@ use std::path::Path;
 use modalign::data::Dataset;
 use modalign::train::{self, Experiment, ExperimentConfig, Observer, TrainError, Variant};
 
-use crate::arguments::{RunArguments, Train, VariantArguments};
+use crate::arguments::{DataArgument, RunArguments, SettingsArguments, Train, VariantArguments};
 use crate::error::CliError;
 use crate::files::{self, CONFIG, LOG, REPORT};
 use crate::folder::{RunFolder, print};
@@ -15,9 +15,9 @@ use crate::progress::Progress;
 use crate::{keys, settings, table};
 
 pub fn run(arguments: &Train) -> Result<(), CliError> {
-    let config = reduce(settings::resolve(&arguments.settings)?, &arguments.variant);
+    let (config, input) = prepare(&arguments.settings, &arguments.data)?;
+    let config = reduce(config, &arguments.variant);
     config.validate()?;
-    let input = Input::load(arguments.data.data.as_deref(), &config)?;
     use_threads(&arguments.run)?;
 
     let folder = RunFolder::create(arguments.run.output.as_deref(), input.stem())?;
@@ -36,6 +36,27 @@ pub fn run(arguments: &Train) -> Result<(), CliError> {
     let mut text = table::outcome_table(&outcome);
     text.push_str(&places(folder.path()));
     print(&text)
+}
+
+/// The data and the configuration that suits it.
+pub fn prepare(
+    settings: &SettingsArguments,
+    data: &DataArgument,
+) -> Result<(ExperimentConfig, Input), CliError> {
+    let config = settings::resolve(settings, &[])?;
+    let input = Input::load(data.data.as_deref(), &config)?;
+    let vectors: Vec<_> = config
+        .modalities_in_use()
+        .filter(|&modality| {
+            let features = input
+                .dataset
+                .train
+                .features
+                .get(&config.modality(modality).features);
+            features.is_some_and(|sequences| sequences.steps() == 1)
+        })
+        .collect();
+    Ok((settings::resolve(settings, &vectors)?, input))
 }
 
 fn reduce(config: ExperimentConfig, arguments: &VariantArguments) -> ExperimentConfig {
