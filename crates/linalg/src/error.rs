@@ -28,6 +28,26 @@ pub enum LinalgError {
         /// The number of entries it has.
         found: usize,
     },
+    /// An element is NaN or infinite where that is not allowed.
+    #[error("{operation}: the element at {index:?} is not finite")]
+    NotFinite {
+        /// The function that was called.
+        operation: &'static str,
+        /// The row and column of the element.
+        index: [usize; 2],
+    },
+    /// An iteration did not come to its end.
+    #[error("{operation}: no convergence")]
+    NoConvergence {
+        /// The function that was called.
+        operation: &'static str,
+    },
+    /// The function is defined for `f32` and `f64` only.
+    #[error("{operation}: the elements are neither f32 nor f64")]
+    ElementType {
+        /// The function that was called.
+        operation: &'static str,
+    },
     /// A mean over no rows, or over rows whose weights add up to zero.
     #[error("{operation}: the rows have no weight, so they have no mean")]
     NoWeight {

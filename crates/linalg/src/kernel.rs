@@ -6,8 +6,18 @@ use num_traits::{Float, Zero};
 
 use crate::lanes::{Lanes, Portable};
 
+#[cfg(feature = "blas")]
+pub(crate) use crate::blas::Blas as Library;
+
+/// What a library provides for a type: without a backend, nothing.
+#[cfg(not(feature = "blas"))]
+pub(crate) trait Library {}
+
+#[cfg(not(feature = "blas"))]
+impl<T> Library for T {}
+
 /// `f32` and `f64`, the types with kernels of their own.
-pub(crate) trait Number: Float + Into<f64> + Send + Sync + 'static {
+pub(crate) trait Number: Float + Into<f64> + Library + Send + Sync + 'static {
     type Avx512: Kernel<Number = Self>;
     type Avx2: Kernel<Number = Self>;
     type Baseline: Kernel<Number = Self>;
@@ -55,8 +65,8 @@ impl Level {
     /// The best one that this processor has.
     pub fn detect() -> Self {
         #[cfg(test)]
-        if let Some(setting) = crate::tests::Setting::held() {
-            return setting.level;
+        if let Some(level) = crate::tests::Setting::held().and_then(|setting| setting.level) {
+            return level;
         }
         #[cfg(target_arch = "x86_64")]
         {
@@ -114,7 +124,7 @@ impl<T> Along<T> {
         }
     }
 
-    unsafe fn at(self, index: usize) -> T
+    pub unsafe fn at(self, index: usize) -> T
     where
         T: Copy,
     {

@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "blas")]
+#[allow(unsafe_code)]
+mod blas;
+#[cfg(any(feature = "eigh", feature = "blas"))]
+mod eigen;
 mod error;
 #[allow(unsafe_code)]
 mod kernel;
@@ -18,6 +23,8 @@ mod threads;
 mod typed;
 mod workspace;
 
+#[cfg(any(feature = "eigh", feature = "blas"))]
+pub use eigen::{SymmetricEigen, eigh};
 pub use error::LinalgError;
 pub use means::column_means;
 pub use operand::Operand;

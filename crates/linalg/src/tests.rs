@@ -159,7 +159,8 @@ impl<A: Real> Factor<A> {
 /// What the tests hold fixed that is otherwise found out at run time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
-    pub level: Level,
+    /// None for a backend's library.
+    pub level: Option<Level>,
     pub threads: usize,
 }
 
@@ -344,6 +345,8 @@ fn setting() -> impl Strategy<Value = Setting> {
     let levels: Vec<_> = [Level::Baseline, Level::Avx2, Level::Avx512]
         .into_iter()
         .filter(|&level| level <= best)
+        .map(Some)
+        .chain(cfg!(feature = "blas").then_some(None))
         .collect();
     (prop::sample::select(levels), 1..4_usize)
         .prop_map(|(level, threads)| Setting { level, threads })
@@ -404,7 +407,7 @@ proptest! {
         seed: u64,
     ) {
         let results = [1, 2, 3].map(|threads| {
-            let level = Level::detect();
+            let level = Some(Level::detect());
             Setting { level, threads }.hold(|| {
                 let mut rng = StdRng::seed_from_u64(seed);
                 let a = Factor::<f32>::new((m, k), forms[0], &mut rng);

@@ -114,6 +114,17 @@ pub(crate) fn column_means<A: Copy + 'static, T: Number>(
 }
 
 fn run<T: Number>(product: &Product<T>) {
+    #[cfg(feature = "blas")]
+    {
+        #[cfg(test)]
+        let wanted = crate::tests::Setting::held().is_none_or(|setting| setting.level.is_none());
+        #[cfg(not(test))]
+        let wanted = true;
+        // SAFETY: sources and target were made from live views.
+        if wanted && unsafe { crate::blas::multiply(product) } {
+            return;
+        }
+    }
     // SAFETY: the level was detected; sources and target were made from live views.
     unsafe {
         match Level::detect() {
