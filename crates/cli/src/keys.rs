@@ -172,8 +172,33 @@ const KEYS: &[Key] = &[
         "taken off the rows of a batch in the divisor of a covariance, usually 1",
     ),
     key(
-        "objective.shared_information.route",
+        "objective.shared_information.shrinkage",
+        "of covariances towards the identity: \"none\", \"ledoit_wolf\" or { fixed = w }",
+    ),
+    key(
+        "objective.shared_information.shrinkage.fixed",
+        "how far, in [0, 1]",
+    ),
+    key(
+        "objective.shared_information.distance",
+        "How far apart two modalities are.",
+    ),
+    key(
+        "objective.shared_information.distance.kind",
+        "\"frobenius\" (published form), \"correlation\", \"cross_covariance\" or \
+         \"redundancy_reduction\"",
+    ),
+    key(
+        "objective.shared_information.distance.route",
         "how it is computed: \"auto\", \"covariance\" or \"gram\"; equal to rounding",
+    ),
+    key(
+        "objective.shared_information.distance.epsilon",
+        "added to every variance, above 0",
+    ),
+    key(
+        "objective.shared_information.distance.off_diagonal",
+        "weight of a pair of different features, 0 or above",
     ),
     key(
         "objective.shared_information.separation",
@@ -391,7 +416,9 @@ mod tests {
     /// The kinds of tables that no preset has.
     const OTHER_KINDS: &str = r#"
         [objective.shared_information]
+        distance = { kind = "redundancy_reduction" }
         separation = { kind = "saturating", scale = 0.25 }
+        shrinkage = { fixed = 0.1 }
         [label_generator]
         momentum = { constant = 0.9 }
     "#;

@@ -1,1 +1,1 @@
-//! Three programs, in the order in which to read them.
+#![doc = include_str!("tutorial.md")]
