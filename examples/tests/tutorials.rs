@@ -1,5 +1,7 @@
 //! Every tutorial runs, says what it is there to say, and stands in the tutorial page as it is.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -108,7 +108,7 @@ pub struct Assignment {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Running")]
 pub struct RunArguments {
-    /// New folder to write [default: runs/<data name>-<next free number>]
+    /// New folder to write [default: runs/NAME-1, or the next free number]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 

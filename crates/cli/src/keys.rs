@@ -136,6 +136,10 @@ const KEYS: &[Key] = &[
     ),
     key("objective", "The terms of the loss."),
     key(
+        "objective.task_loss",
+        "how scores are compared with labels: \"absolute\" or \"squared\" error",
+    ),
+    key(
         "objective.unimodal_weight",
         "weight of the unimodal tasks, 0 or above; 0: no generated labels",
     ),
@@ -435,7 +439,10 @@ mod tests {
         }
         let documented: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
         assert_eq!(documented.len(), KEYS.len());
-        assert_eq!(found, documented);
+        let missing: Vec<_> = found.difference(&documented).collect();
+        let superfluous: Vec<_> = documented.difference(&found).collect();
+        assert!(missing.is_empty(), "without a comment: {missing:?}");
+        assert!(superfluous.is_empty(), "without a key: {superfluous:?}");
     }
 
     /// What a comment puts in quotes can be written as the value of its key.

@@ -1,5 +1,7 @@
 //! The program as a person meets it: its output, its files, its refusals.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

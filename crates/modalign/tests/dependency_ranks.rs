@@ -1,5 +1,7 @@
 //! An edge between two crates of the workspace goes from a higher rank to a lower one only.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};

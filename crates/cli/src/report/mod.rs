@@ -171,7 +171,7 @@ fn terms(record: &EpochRecord) -> Vec<Term> {
         Term::new("Total loss", "loss", Ink::Fused, |record| {
             Some(record.train.total)
         }),
-        Term::new("Fused task", "MAE", Ink::Fused, |record| {
+        Term::new("Fused task", "loss", Ink::Fused, |record| {
             Some(record.train.multimodal)
         }),
     ];
