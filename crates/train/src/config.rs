@@ -124,7 +124,8 @@ pub struct ObjectiveConfig {
     pub task_loss: TaskLoss,
     /// Weight u of the unimodal tasks; 0 turns the label generator off.
     pub unimodal_weight: f64,
-    /// Weight λ of the shared-information loss; 0 turns it off.
+    /// Weight λ of the shared-information loss; 0 turns it off. The loss divides by 4 D², so weights
+    /// in the hundreds and thousands are ordinary.
     pub shared_information_weight: f64,
     /// Width D of the projections that the shared-information loss compares.
     pub shared_width: usize,

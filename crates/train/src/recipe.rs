@@ -245,7 +245,7 @@ impl Default for ObjectiveConfig {
         Self {
             task_loss: TaskLoss::Absolute,
             unimodal_weight: 1.0,
-            shared_information_weight: 1.0,
+            shared_information_weight: 1000.0,
             shared_width: 32,
             pairs: PairConfig::default(),
             shared_information: SharedInformationConfig::default(),
