@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+#[cfg(feature = "eigh")]
+mod bures_wasserstein;
 mod correlation;
 mod covariance;
 mod covariances;
@@ -11,6 +13,8 @@ mod distance;
 mod error;
 mod frobenius;
 mod gram;
+#[cfg(feature = "eigh")]
+mod log_euclidean;
 #[cfg(feature = "npy")]
 mod npy;
 mod redundancy;
@@ -19,6 +23,8 @@ mod samples;
 mod separation;
 mod shared_information;
 mod shrinkage;
+#[cfg(feature = "eigh")]
+mod spectral;
 mod streaming;
 mod sums;
 mod variance_floor;

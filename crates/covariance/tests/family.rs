@@ -134,6 +134,29 @@ fn naive_correlation(c: &Array2<f64>, epsilon: f64) -> Array2<f64> {
     })
 }
 
+#[cfg(feature = "eigh")]
+/// `f` of a symmetric matrix by Jacobi rotations.
+fn naive_function(matrix: &Array2<f64>, f: impl Fn(f64) -> f64) -> Array2<f64> {
+    let d = matrix.nrows();
+    let (mut s, mut v) = (matrix.clone(), Array2::<f64>::eye(d));
+    for _ in 0..50 {
+        for p in 0..d {
+            for q in 0..p {
+                let angle = 0.5 * (2.0 * s[[p, q]]).atan2(s[[q, q]] - s[[p, p]]);
+                let mut rotation = Array2::<f64>::eye(d);
+                rotation[[p, p]] = angle.cos();
+                rotation[[q, q]] = angle.cos();
+                rotation[[p, q]] = angle.sin();
+                rotation[[q, p]] = -angle.sin();
+                s = rotation.t().dot(&s).dot(&rotation);
+                v = v.dot(&rotation);
+            }
+        }
+    }
+    let values = Array2::from_diag(&s.diag().mapv(|value| f(value.max(0.0))));
+    v.dot(&values).dot(&v.t())
+}
+
 fn naive_distance(config: &SharedInformationConfig, first: &Modality, second: &Modality) -> f64 {
     let d = first.features.ncols();
     let mean_square = |x: Array2<f64>| x.mapv(|x| x * x).sum() / (4 * d * d) as f64;
@@ -157,6 +180,18 @@ fn naive_distance(config: &SharedInformationConfig, first: &Modality, second: &M
         Distance::Correlation { epsilon } => {
             let [a, b] = estimates().map(|c| naive_correlation(&c, epsilon));
             mean_square(a - b)
+        }
+        #[cfg(feature = "eigh")]
+        Distance::LogEuclidean { epsilon } => {
+            let [a, b] = estimates().map(|c| naive_function(&c, |value| (value + epsilon).ln()));
+            mean_square(a - b)
+        }
+        #[cfg(feature = "eigh")]
+        Distance::BuresWasserstein { epsilon } => {
+            let [a, b] = estimates().map(|c| c + Array2::<f64>::eye(d) * epsilon);
+            let root = naive_function(&a, f64::sqrt);
+            let middle = naive_function(&root.dot(&b).dot(&root), f64::sqrt);
+            (a.diag().sum() + b.diag().sum() - 2.0 * middle.diag().sum()) / d as f64
         }
         Distance::CrossCovariance {} => {
             let [_, cross, _] = joint();
@@ -200,6 +235,13 @@ fn naive(config: &SharedInformationConfig, weights: &PairWeights, modalities: &[
 
 fn distances() -> impl Strategy<Value = Distance> {
     prop_oneof![
+        4 => entrywise_distances(),
+        2 => spectral_distances(),
+    ]
+}
+
+fn entrywise_distances() -> impl Strategy<Value = Distance> {
+    prop_oneof![
         Just(Distance::Frobenius { route: Route::Auto }),
         Just(Distance::Frobenius {
             route: Route::Covariance
@@ -214,6 +256,22 @@ fn distances() -> impl Strategy<Value = Distance> {
             }
         }),
     ]
+}
+
+#[cfg(feature = "eigh")]
+fn spectral_distances() -> impl Strategy<Value = Distance> {
+    (1e-2..1.0_f64, any::<bool>()).prop_map(|(epsilon, logarithms)| {
+        if logarithms {
+            Distance::LogEuclidean { epsilon }
+        } else {
+            Distance::BuresWasserstein { epsilon }
+        }
+    })
+}
+
+#[cfg(not(feature = "eigh"))]
+fn spectral_distances() -> impl Strategy<Value = Distance> {
+    entrywise_distances()
 }
 
 fn shrinkages() -> impl Strategy<Value = Shrinkage> {
@@ -336,7 +394,7 @@ fn problems() -> impl Strategy<Value = Problem> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(160))]
 
     #[test]
     fn the_value_is_what_the_loops_say((config, weights, modalities) in problems()) {
@@ -519,6 +577,10 @@ fn constant_columns_and_two_rows_are_defined_for_every_distance() {
     for distance in [
         Distance::default(),
         Distance::Correlation { epsilon: 1e-6 },
+        #[cfg(feature = "eigh")]
+        Distance::LogEuclidean { epsilon: 1e-6 },
+        #[cfg(feature = "eigh")]
+        Distance::BuresWasserstein { epsilon: 1e-6 },
         Distance::CrossCovariance {},
         Distance::RedundancyReduction {
             off_diagonal: 0.1,
@@ -734,6 +796,12 @@ fn settings_survive_json_and_are_checked() {
     );
     for bad in [
         with(Distance::Correlation { epsilon: 0.0 }),
+        #[cfg(feature = "eigh")]
+        with(Distance::LogEuclidean { epsilon: -1.0 }),
+        #[cfg(feature = "eigh")]
+        with(Distance::BuresWasserstein {
+            epsilon: f64::INFINITY,
+        }),
         with(Distance::RedundancyReduction {
             off_diagonal: -1.0,
             epsilon: 1.0,
