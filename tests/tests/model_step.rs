@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use modalign_core::{Parameters, Stream, rng};
-use modalign_encoders::{EncoderConfig, LstmEncoderConfig, Modality, RegressionHeadConfig};
+use modalign_encoders::{EncoderConfig, LstmEncoderConfig, RegressionHeadConfig};
 use modalign_metrics::Convention;
 use modalign_nn::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay};
 use modalign_oracle_tests::{Fixture, assert_close, run};
