@@ -1,36 +1,57 @@
 //! Who pulled the fused score where, in a sentence.
 
-use modalign::train::Prediction;
+use modalign::encoders::Modality;
+use modalign::train::{ExperimentConfig, Prediction};
 
 /// A pull smaller than this part of the label range counts as agreement.
 const AGREEMENT: f32 = 0.05;
 
-/// Such as `+0.81: text pulls up by 0.32, audio pulls down by 1.10, vision agrees`.
-///
-/// `range` is the length of the label scale: 6 for labels from −3 to 3.
-pub fn explain(prediction: &Prediction, range: f32) -> String {
-    let parts: Vec<_> = prediction
-        .pull
-        .iter()
-        .map(|&(modality, pull)| {
-            if pull.abs() < AGREEMENT * range {
-                format!("{modality} agrees")
-            } else {
-                let direction = if pull > 0.0 { "up" } else { "down" };
-                format!("{modality} pulls {direction} by {:.2}", pull.abs())
+/// Explains the predictions of one model.
+#[derive(Debug, Clone, Copy)]
+pub struct Explainer {
+    /// Whether the unimodal heads were trained at all.
+    unimodal: bool,
+    /// The pull from which on a modality disagrees.
+    threshold: f32,
+}
+
+impl Explainer {
+    pub fn new(config: &ExperimentConfig) -> Self {
+        let range = 2.0 * config.label_generator.label_limit as f32;
+        Self {
+            unimodal: config.uses_label_generator(),
+            threshold: AGREEMENT * range,
+        }
+    }
+
+    /// Such as `+0.81: text pulls up by 0.32, audio pulls down by 1.10, vision agrees`.
+    pub fn explain(self, prediction: &Prediction) -> String {
+        if !self.unimodal {
+            return format!(
+                "{:+.2}: the single scores mean nothing, for the model had no unimodal tasks",
+                prediction.fused
+            );
+        }
+        let part = |&(modality, pull): &(Modality, f32)| {
+            if pull.abs() < self.threshold {
+                return format!("{modality} agrees");
             }
-        })
-        .collect();
-    format!("{:+.2}: {}", prediction.fused, parts.join(", "))
+            let direction = if pull > 0.0 { "up" } else { "down" };
+            format!("{modality} pulls {direction} by {:.2}", pull.abs())
+        };
+        let parts: Vec<_> = prediction.pull.iter().map(part).collect();
+        format!("{:+.2}: {}", prediction.fused, parts.join(", "))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use modalign::encoders::Modality;
+    use modalign::metrics::Convention;
+    use modalign::train::Recipe;
 
     #[test]
-    fn small_pulls_are_agreement_whatever_the_scale() {
+    fn a_small_pull_is_agreement_and_the_scale_says_what_is_small() {
         let prediction = Prediction {
             id: "a".to_owned(),
             label: 1.0,
@@ -38,13 +59,15 @@ mod tests {
             unimodal: vec![(Modality::Text, -0.7), (Modality::Audio, 0.25)],
             pull: vec![(Modality::Text, -0.2), (Modality::Audio, 0.75)],
         };
+        let explain = |config: &ExperimentConfig| Explainer::new(config).explain(&prediction);
+        let mosi = ExperimentConfig::default();
+        assert_eq!(explain(&mosi), "-0.50: text agrees, audio pulls up by 0.75");
+        let mut sims = ExperimentConfig::recipe(Recipe::Modalign, Convention::Sims);
         assert_eq!(
-            explain(&prediction, 6.0),
-            "-0.50: text agrees, audio pulls up by 0.75"
-        );
-        assert_eq!(
-            explain(&prediction, 2.0),
+            explain(&sims),
             "-0.50: text pulls down by 0.20, audio pulls up by 0.75"
         );
+        sims.objective.unimodal_weight = 0.0;
+        assert!(explain(&sims).starts_with("-0.50: the single scores mean nothing"));
     }
 }

@@ -19,20 +19,19 @@ pub fn run(arguments: &Evaluate) -> Result<(), CliError> {
     let neutral = config.data.neutral_label;
     let input = Input::load(arguments.data.data.as_deref(), config)?;
     let name = input.name.clone();
-    let train_labels = &input.dataset.train.labels - neutral;
     let split = input.split(arguments.split)?;
 
     let report = predictor.evaluate(&split)?;
     let labels = &split.labels - neutral;
-    let constants = best_constants(convention, train_labels.view(), labels.view())?;
+    let constants = best_constants(convention, labels.view())?;
     let single = |value| Summary::of(vec![value]);
     let model: BTreeMap<_, _> = report
         .iter()
         .map(|(metric, value)| (metric, single(value)))
         .collect();
-    let constants: BTreeMap<_, _> = constants
-        .into_iter()
-        .map(|(metric, value)| (metric, single(value)))
+    let constants: BTreeMap<_, _> = report
+        .iter()
+        .map(|(metric, _)| (metric, single(constants.get(&metric).copied())))
         .collect();
     let notes = [
         format!(

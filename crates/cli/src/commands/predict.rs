@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::arguments::{Format, Predict};
 use crate::error::CliError;
-use crate::explanation::explain;
+use crate::explanation::Explainer;
 use crate::files::csv;
 use crate::folder::{print, write_file};
 use crate::input::{Input, load_model};
@@ -19,13 +19,13 @@ pub fn run(arguments: &Predict) -> Result<(), CliError> {
     }
     let predictor = Predictor::new(load_model(&arguments.model.model)?);
     let config = predictor.checkpoint().config();
-    let range = 2.0 * config.label_generator.label_limit as f32;
+    let explainer = Explainer::new(config);
     let input = Input::load(arguments.data.data.as_deref(), config)?;
     let split = input.split(arguments.split)?;
     let predictions = predictor.predict(&split)?;
     let text = match arguments.format {
-        Format::Jsonl => json_lines(&predictions, range)?,
-        Format::Csv => columns(&predictions, range)?,
+        Format::Jsonl => json_lines(&predictions, explainer)?,
+        Format::Csv => columns(&predictions, explainer)?,
     };
     match &arguments.output {
         Some(path) => write_file(path, text.as_bytes()),
@@ -53,7 +53,7 @@ fn by_modality<S: Serializer>(
     serializer.collect_map(scores.iter().copied())
 }
 
-fn json_lines(predictions: &[Prediction], range: f32) -> Result<String, CliError> {
+fn json_lines(predictions: &[Prediction], explainer: Explainer) -> Result<String, CliError> {
     let mut text = String::new();
     for prediction in predictions {
         let line = serde_json::to_string(&Line {
@@ -62,7 +62,7 @@ fn json_lines(predictions: &[Prediction], range: f32) -> Result<String, CliError
             fused: prediction.fused,
             unimodal: &prediction.unimodal,
             pull: &prediction.pull,
-            explanation: explain(prediction, range),
+            explanation: explainer.explain(prediction),
         });
         text += &line.map_err(|error| CliError::Format {
             what: "predictions",
@@ -73,7 +73,7 @@ fn json_lines(predictions: &[Prediction], range: f32) -> Result<String, CliError
     Ok(text)
 }
 
-fn columns(predictions: &[Prediction], range: f32) -> Result<String, CliError> {
+fn columns(predictions: &[Prediction], explainer: Explainer) -> Result<String, CliError> {
     let mut header: Vec<_> = ["id", "label", "fused"].map(str::to_owned).to_vec();
     if let Some(first) = predictions.first() {
         header.extend(
@@ -98,7 +98,7 @@ fn columns(predictions: &[Prediction], range: f32) -> Result<String, CliError> {
         ];
         let scores = prediction.unimodal.iter().chain(&prediction.pull);
         row.extend(scores.map(|(_, score)| score.to_string()));
-        row.push(explain(prediction, range));
+        row.push(explainer.explain(prediction));
         row
     });
     let bytes = csv(&header, rows)?;

@@ -10,7 +10,7 @@ use modalign::train::{EpochRecord, RunResult};
 use crate::error::CliError;
 use crate::outcome::{BASELINE, Outcome, SELECTION};
 use crate::table::mean_and_deviation;
-use plot::{Axes, Curve, GRID, Ink, PlotError, WORDS, bands, curves, scatter};
+use plot::{Axes, Curve, GRID, Ink, PlotError, WORDS, bands, curves, extent, scatter};
 
 /// More points than this in one plot hide each other and swell the file: then every second, third
 /// and so on is drawn.
@@ -207,26 +207,24 @@ fn losses(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
         if lines.iter().flatten().all(|point| point.1 == 0.0) {
             continue;
         }
-        let mut drawn: Vec<_> = lines
-            .iter()
-            .filter(|_| lines.len() > 1)
-            .map(|points| Curve {
-                points: points.clone(),
-                ink: term.ink,
-                thick: false,
-            })
-            .collect();
-        drawn.push(Curve {
-            points: mean(&lines),
+        let curve = |points, thick| Curve {
+            points,
             ink: term.ink,
-            thick: true,
-        });
+            thick,
+        };
+        let mut drawn = vec![curve(mean(&lines), true)];
+        if lines.len() > 1 {
+            drawn.extend(lines.iter().map(|points| curve(points.clone(), false)));
+        }
+        if figures.is_empty() {
+            drawn.extend(runs.iter().map(|run| curve(chosen(run), true)));
+        }
         let axes = Axes {
             title: &term.title,
             x: "epoch",
             y: term.unit,
         };
-        figures.push(figure(&term.title, &curves(axes, &drawn, true)?));
+        figures.push(figure(&term.title, &curves(axes, &drawn)?));
     }
     let several = runs.len() > 1;
     Ok(html! {
@@ -235,8 +233,9 @@ fn losses(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
             p.note {
                 "Means over the batches of an epoch, each as it enters the total. "
                 @if several {
-                    "Thin: one line a run. Thick: the mean over the runs that reach the epoch."
+                    "Thin: one line a run. Thick: their mean, as far as all runs go. "
                 }
+                "Dots: the epochs whose parameters were kept."
             }
             div.figures { @for figure in figures { (figure) } }
         }
@@ -248,48 +247,64 @@ fn line(run: &RunResult, term: &Term) -> Vec<(f64, f64)> {
     run.history.iter().filter_map(value).collect()
 }
 
-/// Point by point over the lines that go so far.
-fn mean(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
-    let longest = lines.iter().map(Vec::len).max().unwrap_or(0);
-    (0..longest)
-        .filter_map(|index| {
-            let points: Vec<_> = lines.iter().filter_map(|line| line.get(index)).collect();
-            let sum: f64 = points.iter().map(|point| point.1).sum();
-            Some((points.first()?.0, sum / points.len() as f64))
-        })
+/// The kept epoch on the first plot, that of the validation error.
+fn chosen(run: &RunResult) -> Vec<(f64, f64)> {
+    let kept = run
+        .history
+        .iter()
+        .filter(|record| record.epoch == run.best_epoch);
+    kept.map(|record| (record.epoch as f64, record.valid_loss))
         .collect()
+}
+
+/// Point by point, up to the end of the shortest line.
+fn mean(lines: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let shortest = lines.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |index: usize| {
+        let sum: f64 = lines.iter().map(|line| line[index].1).sum();
+        (lines[0][index].0, sum / lines.len() as f64)
+    };
+    (0..shortest).map(at).collect()
 }
 
 fn predictions(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
     let run = outcome.best_run();
     let rows = &run.test_predictions;
-    let points = |value: &dyn Fn(usize) -> Option<f32>| -> Vec<(f64, f64)> {
-        let all: Vec<_> = (0..rows.len())
-            .filter_map(|row| Some((f64::from(rows[row].label), f64::from(value(row)?))))
-            .collect();
-        thin(&all)
-    };
-    let draw = |title: &str, points: &[(f64, f64)], ink| -> Result<Markup, PlotError> {
-        let axes = Axes {
-            title,
-            x: "label",
-            y: "prediction",
-        };
-        Ok(figure(title, &scatter(axes, points, ink)?))
-    };
-    let mut figures = vec![draw(
-        "Fused",
-        &points(&|row| Some(rows[row].fused)),
+    let labels: Vec<_> = rows.iter().map(|row| f64::from(row.label)).collect();
+    let mut scores = vec![(
+        "Fused".to_owned(),
         Ink::Fused,
-    )?];
-    for (index, &modality) in outcome.config.data.modalities.iter().enumerate() {
-        let points = points(&|row| rows[row].unimodal.get(index).map(|score| score.1));
-        figures.push(draw(
-            &format!("{} alone", capital(modality)),
-            &points,
-            ink(modality),
-        )?);
+        rows.iter()
+            .map(|row| f64::from(row.fused))
+            .collect::<Vec<_>>(),
+    )];
+    // A unimodal head that no task has trained predicts nothing.
+    if outcome.config.uses_label_generator() {
+        for (index, &modality) in outcome.config.data.modalities.iter().enumerate() {
+            let own = rows
+                .iter()
+                .map(|row| f64::from(row.unimodal[index].1))
+                .collect();
+            scores.push((format!("{} alone", capital(modality)), ink(modality), own));
+        }
     }
+    let predictions = scores.iter().flat_map(|(_, _, scores)| scores);
+    let range = extent(labels.iter().chain(predictions).copied());
+    let figures = scores
+        .iter()
+        .map(|(title, ink, scores)| {
+            let points: Vec<_> = labels.iter().copied().zip(scores.iter().copied()).collect();
+            let axes = Axes {
+                title,
+                x: "label",
+                y: "prediction",
+            };
+            Ok(figure(
+                title,
+                &scatter(axes, range.clone(), &thin(&points), *ink)?,
+            ))
+        })
+        .collect::<Result<Vec<_>, PlotError>>()?;
     Ok(html! {
         section {
             h2 { "Predicted against true" }
@@ -340,6 +355,7 @@ fn labels(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
             .zip(generated)
             .map(|(&label, &own)| (f64::from(label) + neutral, f64::from(own) + neutral))
             .collect();
+        let range = extent(points.iter().flat_map(|point| [point.0, point.1]));
         let title = format!("{}: at the end", capital(*modality));
         let axes = Axes {
             title: &title,
@@ -348,7 +364,7 @@ fn labels(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
         };
         figures.push(figure(
             &title,
-            &scatter(axes, &thin(&points), ink(*modality))?,
+            &scatter(axes, range, &thin(&points), ink(*modality))?,
         ));
     }
     Ok(html! {

@@ -101,14 +101,11 @@ pub struct Curve {
     pub thick: bool,
 }
 
-/// Curves over epochs. The vertical axis starts at zero when `from_zero`.
-pub fn curves(axes: Axes<'_>, curves: &[Curve], from_zero: bool) -> Result<String, PlotError> {
+/// Curves over epochs. One of a single point is a dot.
+pub fn curves(axes: Axes<'_>, curves: &[Curve]) -> Result<String, PlotError> {
     let all = || curves.iter().flat_map(|curve| curve.points.iter().copied());
     let x = epochs(all().map(|point| point.0));
-    let mut y = extent(all().map(|point| point.1));
-    if from_zero {
-        y = 0.0..y.end.max(f64::MIN_POSITIVE);
-    }
+    let y = extent(all().map(|point| point.1));
     draw(axes, x, y, |chart| {
         for thick in [false, true] {
             for curve in curves.iter().filter(|curve| curve.thick == thick) {
@@ -149,20 +146,20 @@ pub fn bands(axes: Axes<'_>, quantiles: &[(f64, [f64; 5])], ink: Ink) -> Result<
     })
 }
 
-/// Points around the line on which both coordinates are equal.
-pub fn scatter(axes: Axes<'_>, points: &[(f64, f64)], ink: Ink) -> Result<String, PlotError> {
-    let x = extent(points.iter().map(|point| point.0));
-    let y = extent(points.iter().map(|point| point.1));
-    let (low, high) = (x.start.min(y.start), x.end.max(y.end));
+/// Points around the line on which both coordinates are equal; `range` is that of both axes.
+pub fn scatter(
+    axes: Axes<'_>,
+    range: Range<f64>,
+    points: &[(f64, f64)],
+    ink: Ink,
+) -> Result<String, PlotError> {
     let alpha = (60.0 / points.len() as f64).sqrt().clamp(0.25, 0.8);
-    draw(axes, x.clone(), y.clone(), |chart| {
-        let (from, to) = (low.max(x.start).max(y.start), high.min(x.end).min(y.end));
-        if from < to {
-            chart.draw_series(LineSeries::new(
-                [(from, from), (to, to)],
-                rgb(WORDS.0).stroke_width(pixels(1.0)),
-            ))?;
-        }
+    draw(axes, range.clone(), range.clone(), |chart| {
+        let (low, high) = (range.start, range.end);
+        chart.draw_series(LineSeries::new(
+            [(low, low), (high, high)],
+            rgb(WORDS.0).stroke_width(pixels(1.0)),
+        ))?;
         let style = ink.color().mix(alpha).filled();
         let dots = finite(points).map(|point| Circle::new(point, pixels(2.0), style));
         chart.draw_series(dots)?;
@@ -223,8 +220,8 @@ fn frame(
         .set_all_tick_mark_size(pixels(4.0))
         .label_style((FONT, pixels(13.5)).into_font().color(&words))
         .axis_desc_style((FONT, pixels(14.5)).into_font().color(&words))
-        .x_desc(axes.x)
-        .y_desc(axes.y)
+        .x_desc(format!("{}{}", axes.x, ticks_x.unit()))
+        .y_desc(format!("{}{}", axes.y, ticks_y.unit()))
         .x_label_formatter(&|value| ticks_x.label(*value))
         .y_label_formatter(&|value| ticks_y.label(*value))
         .draw()?;
@@ -256,7 +253,7 @@ fn epochs(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// The values with a little room on both sides, never empty.
-fn extent(values: impl Iterator<Item = f64>) -> Range<f64> {
+pub fn extent(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
@@ -276,29 +273,55 @@ fn extent(values: impl Iterator<Item = f64>) -> Range<f64> {
 
 /// How the numbers of an axis are written.
 struct Ticks {
+    /// They are written in units of ten to this power.
+    exponent: i32,
     decimals: usize,
 }
 
 fn ticks(range: &Range<f64>) -> Ticks {
-    let step = (range.end - range.start) / 6.0;
-    let decimals = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
-    Ticks { decimals }
+    let largest = range.start.abs().max(range.end.abs());
+    let magnitude = largest.log10().floor() as i32;
+    // Between a hundredth and a hundred thousand, numbers are best written out.
+    let exponent = if (-2..5).contains(&magnitude) {
+        0
+    } else {
+        magnitude
+    };
+    let step = (range.end - range.start) / 6.0 / 10_f64.powi(exponent);
+    // One digit more than the size of a step, for steps such as 0.25.
+    let decimals = (1.0 - step.log10().floor()).clamp(0.0, 12.0) as usize;
+    Ticks { exponent, decimals }
 }
 
 impl Ticks {
     /// With as many digits as tell neighbours apart, zeros at the end dropped.
     fn label(&self, value: f64) -> String {
-        let text = format!("{value:.*}", self.decimals + 1);
-        let text = if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            &text
+        let scaled = value / 10_f64.powi(self.exponent);
+        let text = format!("{scaled:.*}", self.decimals);
+        let text = match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.'),
+            false => &text,
         };
-        if text == "-0" {
-            "0".to_owned()
-        } else {
-            text.replace('-', "−")
+        match text {
+            "-0" => "0".to_owned(),
+            text => text.replace('-', "−"),
         }
+    }
+
+    /// What follows the name of the axis.
+    fn unit(&self) -> String {
+        if self.exponent == 0 {
+            return String::new();
+        }
+        let superscript = |digit| match digit {
+            '-' => '⁻',
+            '1' => '¹',
+            '2' => '²',
+            '3' => '³',
+            digit => char::from_u32('⁰' as u32 + digit as u32 - '0' as u32).unwrap_or(digit),
+        };
+        let power: String = self.exponent.to_string().chars().map(superscript).collect();
+        format!(" (× 10{power})")
     }
 }
 
@@ -320,8 +343,18 @@ mod tests {
         assert_eq!(narrow.label(0.1 + 0.2), "0.3");
         assert_eq!(narrow.label(-0.05), "−0.05");
         assert_eq!(narrow.label(-0.0), "0");
+        assert_eq!(narrow.unit(), "");
         let tiny = ticks(&(0.0..3e-6));
-        assert_eq!(tiny.label(1.5e-6), "0.0000015");
+        assert_eq!(
+            (tiny.label(1.5e-6).as_str(), tiny.unit().as_str()),
+            ("1.5", " (× 10⁻⁶)")
+        );
+        let huge = ticks(&(0.0..2.5e14));
+        assert_eq!(
+            (huge.label(1e14).as_str(), huge.unit().as_str()),
+            ("1", " (× 10¹⁴)")
+        );
+        assert_eq!(ticks(&(0.0..1e-20)).unit(), " (× 10⁻²⁰)");
     }
 
     #[test]
@@ -336,7 +369,7 @@ mod tests {
             ink: Ink::Audio,
             thick: true,
         };
-        let lines = curves(AXES, &[thin, thick], true)?;
+        let lines = curves(AXES, &[thin, thick])?;
         assert_eq!(series(&lines, Ink::Audio), 1);
         assert_eq!(lines.matches("<circle").count(), 1);
         let rows = [
@@ -345,7 +378,12 @@ mod tests {
         ];
         let movement = bands(AXES, &rows, Ink::Vision)?;
         assert_eq!(movement.matches("<polygon").count(), 2);
-        let dots = scatter(AXES, &[(0.0, 0.1), (1.0, 0.9), (f64::NAN, 0.0)], Ink::Text)?;
+        let dots = scatter(
+            AXES,
+            0.0..1.0,
+            &[(0.0, 0.1), (1.0, 0.9), (f64::NAN, 0.0)],
+            Ink::Text,
+        )?;
         assert_eq!(dots.matches("<circle").count(), 2);
         for svg in [&lines, &movement, &dots] {
             assert!(svg.contains("epoch") && svg.contains("loss") && svg.contains("viewBox"));
@@ -365,9 +403,9 @@ mod tests {
     #[test]
     fn nothing_to_draw_is_an_empty_frame() -> Result<(), PlotError> {
         for svg in [
-            curves(AXES, &[], true)?,
+            curves(AXES, &[])?,
             bands(AXES, &[], Ink::Text)?,
-            scatter(AXES, &[], Ink::Text)?,
+            scatter(AXES, 0.0..1.0, &[], Ink::Text)?,
         ] {
             assert!(svg.contains("epoch") && !svg.contains("<circle"));
         }
