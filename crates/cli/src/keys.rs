@@ -189,8 +189,8 @@ const KEYS: &[Key] = &[
     ),
     key(
         "objective.shared_information.distance.kind",
-        "\"frobenius\" (published form), \"correlation\", \"cross_covariance\" or \
-         \"redundancy_reduction\"",
+        "\"frobenius\" (published form), \"correlation\", \"log_euclidean\", \
+         \"bures_wasserstein\", \"cross_covariance\" or \"redundancy_reduction\"",
     ),
     key(
         "objective.shared_information.distance.route",
