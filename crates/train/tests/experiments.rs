@@ -111,15 +111,14 @@ fn unimodal_tasks_begin_in_the_third_epoch_of_the_published_recipe() {
 
 #[test]
 fn the_checkpoint_holds_the_epoch_that_validation_chose() {
-    let data = data();
+    let mut data = data();
+    // What is learnt from the training rows is wrong of these, so that the last epoch is not the best.
+    data.valid.labels.mapv_inplace(|label| -label);
     let mut config = config(Recipe::Modalign);
     config.training.max_epochs = 12;
-    // Too high a rate, so that the last epoch is not the best.
-    config.heads.learning_rate = 0.05;
     let experiment = run(&config, &data, &()).unwrap();
-    let mut earlier = 0;
     for (result, model) in experiment.runs.iter().zip(&experiment.models) {
-        earlier += usize::from(result.best_epoch < result.history.len());
+        assert!(result.best_epoch < result.history.len());
         let lowest = result
             .history
             .iter()
@@ -130,7 +129,6 @@ fn the_checkpoint_holds_the_epoch_that_validation_chose() {
         let again = Predictor::new(model.clone()).evaluate(&data.valid).unwrap();
         assert_eq!(again, best.valid);
     }
-    assert!(earlier > 0, "no run ended after its best epoch");
 }
 
 #[test]
