@@ -1,4 +1,5 @@
-//! The shared-information loss of one pair: value, and value with gradient.
+//! The shared-information loss of one pair: value, and value with gradient, each beside its naive
+//! twin on plain `ndarray`.
 //!
 //! Run with `cargo bench -p modalign-benches --bench covariance_loss`.
 
@@ -8,7 +9,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use modalign_core::Scalar;
 use modalign_covariance::{PairWeights, SharedInformation, SharedInformationConfig};
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rand::RngExt;
 
 /// Rows and columns of each modality.
@@ -28,6 +29,23 @@ fn features<A: Scalar>(rows: usize, columns: usize, seed: u64) -> Array2<A> {
     Array2::from_shape_simple_fn((rows, columns), || A::from_f64(rng.random_range(-1.0..1.0)))
 }
 
+/// The formula as one would write it down.
+fn naive<A: Scalar>(a: &Array2<A>, b: &Array2<A>, backward: bool) -> (A, Option<[Array2<A>; 2]>) {
+    let rows = |x: &Array2<A>| A::from_f64(x.nrows() as f64);
+    let [a, b] = [a, b].map(|x| x - &(x.sum_axis(Axis(0)) / rows(x)));
+    let divisor = |x: &Array2<A>| rows(x) - A::one();
+    let [first, second] = [&a, &b].map(|x| x.t().dot(x) / divisor(x));
+    let difference = first - second;
+    let squared_width = A::from_f64((a.ncols() * a.ncols()) as f64);
+    let value = difference.mapv(|x| x * x).sum() / (A::from_f64(4.0) * squared_width);
+    let gradients = backward.then(|| {
+        let da = a.dot(&difference) / (squared_width * divisor(&a));
+        let db = b.dot(&difference) / (-squared_width * divisor(&b));
+        [da, db]
+    });
+    (value, gradients)
+}
+
 fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &str) {
     for (n, d) in SHAPES {
         let features = [features::<A>(n, d, 1), features::<A>(n, d, 2)];
@@ -36,25 +54,22 @@ fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &
         let weights = PairWeights::uniform(2, 1.0).expect("a finite weight");
         let mut loss = SharedInformation::new(SharedInformationConfig::default(), weights)
             .expect("valid settings");
-        if n * d > 1 << 20 {
-            group.sample_size(20);
-        }
-        group.bench_function(
-            BenchmarkId::from_parameter(format!("n={n},d={d}/{kind}")),
-            |bench| {
-                if backward {
-                    bench.iter(|| {
-                        let value = loss.value_and_gradient(black_box(&views), &mut gradients);
-                        black_box(value.expect("finite features").total)
-                    });
+        group.sample_size(if n * d > 1 << 20 { 20 } else { 100 });
+        let shape = format!("n={n},d={d}/{kind}");
+        group.bench_function(BenchmarkId::new("modalign", &shape), |bench| {
+            bench.iter(|| {
+                let views = black_box(&views);
+                let value = if backward {
+                    loss.value_and_gradient(views, &mut gradients)
                 } else {
-                    bench.iter(|| {
-                        let value = loss.value(black_box(&views));
-                        black_box(value.expect("finite features").total)
-                    });
-                }
-            },
-        );
+                    loss.value(views)
+                };
+                black_box(value.expect("finite features").total)
+            });
+        });
+        group.bench_function(BenchmarkId::new("ndarray", &shape), |bench| {
+            bench.iter(|| naive(black_box(&features[0]), black_box(&features[1]), backward));
+        });
     }
 }
 

@@ -15,7 +15,7 @@
 
 use modalign_core::Scalar;
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use crate::{Batch, CovarianceError, covariance};
 
@@ -51,6 +51,7 @@ use crate::{Batch, CovarianceError, covariance};
 #[serde(deny_unknown_fields, bound = "A: Scalar")]
 pub struct RunningCovariance<A> {
     /// β, from 0 (no past) to below 1.
+    #[serde(deserialize_with = "read_decay")]
     decay: f64,
     /// t, the batches taken in.
     steps: u64,
@@ -65,14 +66,7 @@ impl<A: Scalar> RunningCovariance<A> {
     ///
     /// [`CovarianceError::Config`] unless `0 ≤ decay < 1`, [`CovarianceError::TooLarge`].
     pub fn new(width: usize, decay: f64) -> Result<Self, CovarianceError> {
-        if !(0.0..1.0).contains(&decay) {
-            let expected = "at least 0 and below 1";
-            return Err(CovarianceError::Config {
-                field: "decay",
-                expected,
-                found: decay,
-            });
-        }
+        check_decay(decay)?;
         if width > crate::MAX_SIDE {
             return Err(CovarianceError::TooLarge {
                 side: width,
@@ -154,6 +148,23 @@ impl<A: Scalar> RunningCovariance<A> {
     }
 }
 
+fn check_decay(found: f64) -> Result<(), CovarianceError> {
+    if (0.0..1.0).contains(&found) {
+        return Ok(());
+    }
+    Err(CovarianceError::Config {
+        field: "decay",
+        expected: "at least 0 and below 1",
+        found,
+    })
+}
+
+fn read_decay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let decay = f64::deserialize(deserializer)?;
+    check_decay(decay).map_err(D::Error::custom)?;
+    Ok(decay)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +184,8 @@ mod tests {
             running.update(batches[1].view(), 1).unwrap();
         }
         assert_eq!(whole, resumed);
+        let bad = json.replace("0.9", "1.5");
+        assert!(serde_json::from_str::<RunningCovariance<f64>>(&bad).is_err());
     }
 
     #[test]
