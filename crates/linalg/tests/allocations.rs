@@ -1,37 +1,10 @@
 //! Once warm, no product allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use modalign_linalg::{Operand, column_means, gemm, syrk};
 use ndarray::{Array1, Array2};
 
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(body: impl FnOnce()) -> usize {
-    let before = COUNT.get();
-    body();
-    COUNT.get() - before
+fn allocations(body: impl FnOnce()) -> u64 {
+    allocation_counter::measure(body).count_total
 }
 
 #[test]
