@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::hint::black_box;
+
 use modalign_covariance::{
     Batch, Distance, PairWeights, Route, SharedInformation, SharedInformationConfig, Shrinkage,
 };
@@ -9,6 +11,8 @@ use ndarray::{Array1, Array2};
 
 #[test]
 fn a_warm_loss_allocates_nothing() {
+    let counted = allocation_counter::measure(|| drop(black_box(vec![0_u8; 9])));
+    assert_eq!(counted.count_total, 1, "nothing is counted");
     let distances = [
         Distance::Frobenius {
             route: Route::Covariance,
