@@ -86,15 +86,24 @@ impl Dropout {
     pub fn backward<A: Scalar, D: Dimension>(
         self,
         cache: DropoutCache<A, D>,
-        mut dy: Array<A, D>,
+        dy: Array<A, D>,
     ) -> Result<Array<A, D>, NnError> {
-        if let DropoutCache(Some(factors)) = cache {
+        if let DropoutCache(Some(factors)) = &cache {
             check_shape("dropout backward", "dy", dy.shape(), factors.shape())?;
-            Zip::from(&mut dy)
-                .and(&factors)
-                .for_each(|d, &factor| *d *= factor);
         }
-        Ok(dy)
+        Ok(cache.scale(dy))
+    }
+}
+
+impl<A: Scalar, D: Dimension> DropoutCache<A, D> {
+    /// Multiplies by the factors that were drawn, for a layer that needs its dropped input again.
+    pub(crate) fn scale(&self, mut x: Array<A, D>) -> Array<A, D> {
+        if let Self(Some(factors)) = self {
+            Zip::from(&mut x)
+                .and(factors)
+                .for_each(|x, &factor| *x *= factor);
+        }
+        x
     }
 }
 

@@ -44,6 +44,18 @@ pub enum NnError {
         /// The time steps of the batch.
         steps: usize,
     },
+    /// An index has no row in its table.
+    #[error("{operation}: entry {entry} is {found}, the table has {rows} rows")]
+    Index {
+        /// The layer that was called.
+        operation: &'static str,
+        /// The position of the index in what was given.
+        entry: usize,
+        /// The index.
+        found: u32,
+        /// The rows of the table.
+        rows: usize,
+    },
     /// A parameter was put into a group that does not exist.
     #[error("optimizer: {parameter} is in group {group}, there are {groups} groups")]
     Group {

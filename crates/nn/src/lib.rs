@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod attention;
 mod clip;
 mod dropout;
+mod embedding;
 mod error;
 mod fixed;
 mod init;
@@ -17,11 +19,14 @@ mod simd;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod transformer;
 
 pub use crate::{
     activation::{Activation, ActivationCache},
+    attention::{MultiHeadAttention, MultiHeadAttentionCache},
     clip::{clip_gradient_norm, global_norm},
     dropout::{Dropout, DropoutCache},
+    embedding::{Embedding, EmbeddingCache},
     error::NnError,
     fixed::Fixed,
     layer_norm::{LayerNorm, LayerNormCache},
@@ -34,4 +39,5 @@ pub use crate::{
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
     schedule::LinearWarmup,
     softmax::{softmax, softmax_backward},
+    transformer::{TransformerConfig, TransformerLayer, TransformerLayerCache},
 };

@@ -127,7 +127,17 @@ impl<A: Scalar> Linear<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<Array2<A>, NnError> {
-        self.backward_parameters(cache, dy, grads)?;
+        self.backward_at(cache.x.view(), dy, grads)
+    }
+
+    /// As [`backward`](Self::backward) for an input that another cache holds.
+    pub(crate) fn backward_at(
+        &self,
+        x: ArrayView2<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<Array2<A>, NnError> {
+        self.add_parameter_gradients(x, dy, grads)?;
         let mut dx = Array2::zeros((dy.nrows(), self.input_size()));
         gemm(A::one(), &dy, &self.weight, A::zero(), &mut dx)?;
         Ok(dx)
@@ -144,7 +154,16 @@ impl<A: Scalar> Linear<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
-        let expected = [cache.x.nrows(), self.output_size()];
+        self.add_parameter_gradients(cache.x.view(), dy, grads)
+    }
+
+    fn add_parameter_gradients(
+        &self,
+        x: ArrayView2<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), NnError> {
+        let expected = [x.nrows(), self.output_size()];
         check_shape("linear backward", "dy", dy.shape(), &expected)?;
         let (weight, bias) = (self.weight.shape(), self.bias.shape());
         check_shape(
@@ -154,7 +173,7 @@ impl<A: Scalar> Linear<A> {
             weight,
         )?;
         check_shape("linear backward", "grads.bias", grads.bias.shape(), bias)?;
-        gemm(A::one(), &dy.t(), &cache.x, A::one(), &mut grads.weight)?;
+        gemm(A::one(), &dy.t(), &x, A::one(), &mut grads.weight)?;
         grads.bias += &dy.sum_axis(Axis(0));
         Ok(())
     }
