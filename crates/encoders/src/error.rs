@@ -1,5 +1,8 @@
 //! What an encoder or a head refuses.
 
+use std::io;
+use std::path::PathBuf;
+
 use modalign_core::ShapeError;
 use thiserror::Error;
 
@@ -34,6 +37,92 @@ pub enum EncoderError {
         steps: usize,
         /// Its length.
         found: usize,
+    },
+    /// A text of a batch has no token.
+    #[error("text {row} has no token")]
+    NoToken {
+        /// The row of the batch.
+        row: usize,
+    },
+    /// The tokeniser failed on a text.
+    #[error("the tokenizer refused a text: {reason}")]
+    Text {
+        /// Its message.
+        reason: String,
+    },
+    /// A file could not be read.
+    #[error("{}: {kind}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+    /// A file is not what it should be, or is cut off.
+    #[error("{}: not a valid {format}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        format: &'static str,
+        /// The reader's message.
+        reason: String,
+    },
+    /// A pretrained model is of a form that this crate does not have.
+    #[error("{}: {what} {found:?} is not supported", path.display())]
+    Unsupported {
+        /// The file that says so.
+        path: PathBuf,
+        /// The part of the form.
+        what: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A file of weights lacks an array.
+    #[error("{}: no array named {name}", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The array's name.
+        name: String,
+    },
+    /// A file of weights has an array that the model has no place for, or has it twice.
+    #[error("{}: unexpected array {name}", path.display())]
+    UnexpectedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The array's name.
+        name: String,
+    },
+    /// A stored array has another shape than the configuration says.
+    #[error("{}: {name} has shape {found:?}, the configuration says {expected:?}", path.display())]
+    TensorShape {
+        /// The file.
+        path: PathBuf,
+        /// The array's name.
+        name: String,
+        /// The shape by the configuration.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tokeniser and a model do not belong together.
+    #[error("{}: {found} tokens, the model has {expected}", path.display())]
+    Vocabulary {
+        /// The tokeniser's file.
+        path: PathBuf,
+        /// The rows of the model's token table.
+        expected: usize,
+        /// The tokens of the tokeniser.
+        found: usize,
+    },
+    /// A vocabulary lacks a token that frames every text.
+    #[error("{}: no token {token}", path.display())]
+    SpecialToken {
+        /// The vocabulary.
+        path: PathBuf,
+        /// The token.
+        token: &'static str,
     },
     /// A cache or a gradient belongs to an encoder of another kind.
     #[error("encoder: the cache or the gradient belongs to another kind of encoder")]

@@ -8,6 +8,7 @@ mod pooled;
 mod projection_head;
 mod regression_head;
 mod statistics;
+mod text;
 
 pub use crate::{
     encoder::{Encoder, EncoderCache, EncoderConfig},
@@ -18,4 +19,8 @@ pub use crate::{
     projection_head::{ProjectionHead, ProjectionHeadCache},
     regression_head::{RegressionHead, RegressionHeadCache, RegressionHeadConfig},
     statistics::Statistics,
+    text::{
+        BertCache, BertConfig, BertEmbeddings, BertEmbeddingsCache, BertEncoder, EncodedTexts,
+        Pooling, TextTokenizer, TokenBatch, hugging_face_name,
+    },
 };

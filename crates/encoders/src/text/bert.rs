@@ -1,0 +1,285 @@
+//! The BERT encoder.
+//!
+//! ```text
+//! h₀ = embeddings(tokens),   h_n = layer_n(h_{n−1}),   r = pooling(h_N)
+//! ```
+//!
+//! All states are `[ΣL, D]`, the tokens of a batch text after text without padding.
+
+use std::ops::Range;
+use std::path::Path;
+
+use modalign_core::{Scalar, Stream, check_shape, impl_parameters};
+use modalign_nn::{Fixed, TransformerLayer, TransformerLayerCache};
+use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+use rand::Rng;
+
+use crate::text::config::{BertConfig, Pooling};
+use crate::text::embeddings::{BertEmbeddings, BertEmbeddingsCache};
+use crate::text::folder::read_weights;
+use crate::{EncoderError, TokenBatch};
+
+/// A text encoder of the BERT family and, at the same time, the type of its gradient.
+///
+/// BERT and MiniLM are of this form.
+///
+/// ```
+/// use modalign_core::{Parameters, Stream, rng};
+/// use modalign_encoders::{BertConfig, BertEncoder, TokenBatch};
+/// use modalign_nn::TransformerConfig;
+/// use ndarray::array;
+///
+/// let layer = TransformerConfig {
+///     hidden_size: 8, heads: 2, intermediate_size: 16, ..TransformerConfig::default()
+/// };
+/// let config = BertConfig {
+///     vocabulary_size: 20, positions: 6, layers: 2, layer, ..BertConfig::default()
+/// };
+/// let encoder = BertEncoder::<f64>::new(&config, &mut rng(1, Stream::Initialisation))?;
+/// let batch = TokenBatch {
+///     ids: array![[1, 7, 2], [1, 2, 0]],
+///     mask: array![[true, true, true], [true, true, false]],
+///     token_types: array![[0, 0, 0], [0, 0, 0]],
+/// };
+/// assert_eq!(encoder.infer(&batch)?.dim(), (2, 8));
+///
+/// let (y, cache) = encoder.forward(&batch, &mut rng(1, Stream::Dropout))?;
+/// let mut grads = encoder.zeros_like();
+/// encoder.backward(cache, y.view(), &mut grads)?;
+/// // Token 9 is in no text.
+/// assert_eq!(grads.embeddings.word.weight.row(9).sum(), 0.0);
+/// # Ok::<(), modalign_encoders::EncoderError>(())
+/// ```
+///
+/// # References
+///
+/// J. Devlin, M.-W. Chang, K. Lee and K. Toutanova, "BERT: Pre-training of Deep Bidirectional
+/// Transformers for Language Understanding", 2019, arXiv 1810.04805.
+///
+/// W. Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of
+/// Pre-Trained Transformers", 2020, arXiv 2002.10957.
+#[derive(Debug, Clone)]
+pub struct BertEncoder<A> {
+    /// From tokens to states.
+    pub embeddings: BertEmbeddings<A>,
+    /// From states to states.
+    pub layers: Vec<TransformerLayer<A>>,
+    pooling: Fixed<A, Pooling>,
+}
+impl_parameters!(BertEncoder {
+    embeddings,
+    layers,
+    pooling
+});
+
+/// What the backward pass of [`BertEncoder`] needs.
+#[derive(Debug)]
+pub struct BertCache<A> {
+    embeddings: BertEmbeddingsCache<A>,
+    layers: Vec<TransformerLayerCache<A>>,
+    lengths: Vec<usize>,
+}
+
+impl<A: Scalar> BertEncoder<A> {
+    /// Draws initial weights, uniformly within ±1/√inputs.
+    ///
+    /// # Errors
+    ///
+    /// As [`BertConfig::validate`].
+    pub fn new(config: &BertConfig, rng: &mut impl Rng) -> Result<Self, EncoderError> {
+        config.validate()?;
+        let embeddings = BertEmbeddings::new(config, rng)?;
+        let layers = (0..config.layers)
+            .map(|_| TransformerLayer::new(&config.layer, rng))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            embeddings,
+            layers,
+            pooling: Fixed::new(config.pooling),
+        })
+    }
+
+    /// Reads a Hugging Face folder as it is: `config.json` and `model.safetensors`, stored as f32,
+    /// f64, f16 or bf16, with or without the prefix `bert.`, with today's or the first names of the
+    /// norms. Its pooler and the heads of its tasks are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`BertConfig::load`]; [`EncoderError::Io`] or [`EncoderError::Format`] for weights that
+    /// cannot be read or are cut off; [`EncoderError::MissingTensor`],
+    /// [`EncoderError::UnexpectedTensor`], [`EncoderError::TensorShape`] or
+    /// [`EncoderError::Unsupported`] for one that does not fit the configuration.
+    pub fn load(folder: impl AsRef<Path>, pooling: Pooling) -> Result<Self, EncoderError> {
+        let folder = folder.as_ref();
+        let config = BertConfig::load(folder, pooling)?;
+        // Every weight drawn here is replaced or the folder refused.
+        let mut rng = modalign_core::rng(0, Stream::Initialisation);
+        let mut encoder = Self::new(&config, &mut rng)?;
+        let weights = folder.join("model.safetensors");
+        read_weights(&weights, &mut encoder, hugging_face_name)?;
+        Ok(encoder)
+    }
+
+    /// Width D of the representation.
+    pub fn output_size(&self) -> usize {
+        self.embeddings.norm.weight.len()
+    }
+
+    /// Representations `[B, D]` of B texts, and the cache of the backward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::NoToken`] for a text without a token, [`EncoderError::Shape`] for arrays that
+    /// do not fit together, [`EncoderError::Nn`] for a token, a position or a segment beyond its
+    /// table.
+    pub fn forward(
+        &self,
+        batch: &TokenBatch,
+        rng: &mut impl Rng,
+    ) -> Result<(Array2<A>, BertCache<A>), EncoderError> {
+        let tokens = batch.pack()?;
+        let (mut states, embeddings) = self.embeddings.forward_packed(&tokens, rng)?;
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let (next, cache) = layer.forward(states.view(), &tokens.lengths, rng)?;
+            states = next;
+            layers.push(cache);
+        }
+        let y = self.pool(states.view(), &tokens.lengths);
+        let cache = BertCache {
+            embeddings,
+            layers,
+            lengths: tokens.lengths,
+        };
+        Ok((y, cache))
+    }
+
+    /// As [`forward`](Self::forward), without dropout and without a cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer(&self, batch: &TokenBatch) -> Result<Array2<A>, EncoderError> {
+        let (states, lengths) = self.infer_packed(batch)?;
+        Ok(self.pool(states.view(), &lengths))
+    }
+
+    /// The last layer's states of every token `[B, L, D]`, zero where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_states(&self, batch: &TokenBatch) -> Result<Array3<A>, EncoderError> {
+        Ok(batch.unpack(self.infer_packed(batch)?.0.view()))
+    }
+
+    /// Adds the gradient of the weights to `grads`. The tokens are data and get none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Shape`] if `dy` does not fit.
+    pub fn backward(
+        &self,
+        cache: BertCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let expected = [cache.lengths.len(), self.output_size()];
+        check_shape("bert backward", "dy", dy.shape(), &expected)?;
+        let mut dstates = self.pool_backward(dy, &cache.lengths);
+        let layers = self.layers.iter().zip(&mut grads.layers).zip(cache.layers);
+        for ((layer, grads), cache) in layers.rev() {
+            dstates = layer.backward(cache, dstates.view(), grads)?;
+        }
+        let embeddings = &mut grads.embeddings;
+        self.embeddings
+            .backward(cache.embeddings, dstates.view(), embeddings)
+    }
+
+    fn infer_packed(&self, batch: &TokenBatch) -> Result<(Array2<A>, Vec<usize>), EncoderError> {
+        let tokens = batch.pack()?;
+        let mut states = self.embeddings.infer_packed(&tokens)?;
+        for layer in &self.layers {
+            states = layer.infer(states.view(), &tokens.lengths)?;
+        }
+        Ok((states, tokens.lengths))
+    }
+
+    fn pool(&self, states: ArrayView2<A>, lengths: &[usize]) -> Array2<A> {
+        let mut y = Array2::zeros((lengths.len(), states.ncols()));
+        for (mut y, rows) in y.rows_mut().into_iter().zip(texts(lengths)) {
+            match *self.pooling {
+                Pooling::Cls => y.assign(&states.row(rows.start)),
+                Pooling::Mean => {
+                    let count = A::from_f64(rows.len() as f64);
+                    y += &states.slice(s![rows, ..]).sum_axis(Axis(0));
+                    y /= count;
+                }
+            }
+        }
+        y
+    }
+
+    fn pool_backward(&self, dy: ArrayView2<A>, lengths: &[usize]) -> Array2<A> {
+        let mut dstates = Array2::zeros((lengths.iter().sum(), dy.ncols()));
+        for (dy, rows) in dy.rows().into_iter().zip(texts(lengths)) {
+            match *self.pooling {
+                Pooling::Cls => dstates.row_mut(rows.start).assign(&dy),
+                Pooling::Mean => {
+                    let count = A::from_f64(rows.len() as f64);
+                    dstates.slice_mut(s![rows, ..]).assign(&(&dy / count));
+                }
+            }
+        }
+        dstates
+    }
+}
+
+/// The rows of every text, none of which is empty.
+fn texts(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    lengths.iter().scan(0, |start, &length| {
+        let rows = *start..*start + length;
+        *start = rows.end;
+        Some(rows)
+    })
+}
+
+/// What a Hugging Face folder calls the parameter that [`BertEncoder`] calls `name`.
+///
+/// ```
+/// use modalign_encoders::hugging_face_name;
+///
+/// assert_eq!(
+///     hugging_face_name("layers.3.attention.output.bias"),
+///     "encoder.layer.3.attention.output.dense.bias",
+/// );
+/// ```
+pub fn hugging_face_name(name: &str) -> String {
+    const PARTS: [(&str, &str); 12] = [
+        ("embeddings.word", "embeddings.word_embeddings"),
+        ("embeddings.position", "embeddings.position_embeddings"),
+        ("embeddings.token_type", "embeddings.token_type_embeddings"),
+        ("embeddings.norm", "embeddings.LayerNorm"),
+        ("attention.query", "attention.self.query"),
+        ("attention.key", "attention.self.key"),
+        ("attention.value", "attention.self.value"),
+        ("attention.output", "attention.output.dense"),
+        ("attention_norm", "attention.output.LayerNorm"),
+        ("intermediate", "intermediate.dense"),
+        ("output", "output.dense"),
+        ("output_norm", "output.LayerNorm"),
+    ];
+    let (layer, rest) = match name
+        .strip_prefix("layers.")
+        .and_then(|rest| rest.split_once('.'))
+    {
+        Some((index, rest)) => (format!("encoder.layer.{index}."), rest),
+        None => (String::new(), name),
+    };
+    let (part, array) = rest.rsplit_once('.').unwrap_or((rest, ""));
+    let part = PARTS
+        .iter()
+        .find(|(own, _)| *own == part)
+        .map_or(part, |(_, theirs)| theirs);
+    format!("{layer}{part}.{array}")
+}

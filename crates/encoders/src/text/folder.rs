@@ -1,0 +1,154 @@
+//! Files of a Hugging Face folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use modalign_core::{Parameters, Scalar};
+use ndarray::ArrayViewMutD;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
+
+use crate::EncoderError;
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
+    std::fs::read(path).map_err(|error| EncoderError::Io {
+        path: path.to_owned(),
+        kind: error.kind(),
+    })
+}
+
+pub(crate) fn format_error(
+    path: &Path,
+    format: &'static str,
+    reason: impl ToString,
+) -> EncoderError {
+    EncoderError::Format {
+        path: path.to_owned(),
+        format,
+        reason: reason.to_string(),
+    }
+}
+
+pub(crate) fn json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, EncoderError> {
+    serde_json::from_slice(bytes).map_err(|error| format_error(path, "configuration", error))
+}
+
+/// Fails unless `found` is a kind of `what` that is known.
+pub(crate) fn check_supported(
+    path: &Path,
+    what: &'static str,
+    found: &str,
+    known: impl Fn(&str) -> bool,
+) -> Result<(), EncoderError> {
+    if known(found) {
+        return Ok(());
+    }
+    Err(EncoderError::Unsupported {
+        path: path.to_owned(),
+        what,
+        found: found.to_owned(),
+    })
+}
+
+/// Fills `params` from a safetensors file in which `name` says what each is called. Prefix `bert.`
+/// and the old names of a norm's parameters are understood; the heads of tasks and stored position
+/// numbers are passed over.
+pub(crate) fn read_weights<A: Scalar>(
+    path: &Path,
+    params: &mut impl Parameters<A>,
+    name: impl Fn(&str) -> String,
+) -> Result<(), EncoderError> {
+    let bytes = read(path)?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| format_error(path, "safetensors file", error))?;
+    let mut tensors = BTreeMap::new();
+    for (stored, view) in file.iter() {
+        let Some(canonical) = canonical_name(stored) else {
+            continue;
+        };
+        if tensors.insert(canonical, view).is_some() {
+            return Err(unexpected(path, stored));
+        }
+    }
+    for (own, view) in params.named_views_mut() {
+        let needed = name(&own);
+        let tensor = tensors
+            .remove(&needed)
+            .ok_or_else(|| EncoderError::MissingTensor {
+                path: path.to_owned(),
+                name: needed.clone(),
+            })?;
+        fill(path, &needed, &tensor, view)?;
+    }
+    match tensors.keys().next() {
+        Some(left) => Err(unexpected(path, left)),
+        None => Ok(()),
+    }
+}
+
+fn unexpected(path: &Path, name: &str) -> EncoderError {
+    EncoderError::UnexpectedTensor {
+        path: path.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// The name without prefix and in today's spelling, or nothing for what is no part of the encoder.
+fn canonical_name(stored: &str) -> Option<String> {
+    const OTHER_PARTS: [&str; 4] = ["pooler.", "cls.", "classifier.", "qa_outputs."];
+    let name = stored.strip_prefix("bert.").unwrap_or(stored);
+    if name == "embeddings.position_ids" || OTHER_PARTS.iter().any(|part| name.starts_with(part)) {
+        return None;
+    }
+    for (old, new) in [("gamma", "weight"), ("beta", "bias")] {
+        if let Some(norm) = name
+            .strip_suffix(old)
+            .filter(|norm| norm.ends_with("LayerNorm."))
+        {
+            return Some(format!("{norm}{new}"));
+        }
+    }
+    Some(name.to_owned())
+}
+
+fn fill<A: Scalar>(
+    path: &Path,
+    name: &str,
+    tensor: &TensorView<'_>,
+    target: ArrayViewMutD<A>,
+) -> Result<(), EncoderError> {
+    if tensor.shape() != target.shape() {
+        return Err(EncoderError::TensorShape {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            expected: target.shape().to_vec(),
+            found: tensor.shape().to_vec(),
+        });
+    }
+    let bytes = tensor.data();
+    match tensor.dtype() {
+        Dtype::F64 => assign(target, bytes, f64::from_le_bytes),
+        Dtype::F32 => assign(target, bytes, |bytes| f32::from_le_bytes(bytes).into()),
+        Dtype::F16 => assign(target, bytes, |bytes| f16::from_le_bytes(bytes).into()),
+        Dtype::BF16 => assign(target, bytes, |bytes| bf16::from_le_bytes(bytes).into()),
+        other => check_supported(
+            path,
+            "element type",
+            &format!("{other:?} of {name}"),
+            |_| false,
+        )?,
+    }
+    Ok(())
+}
+
+fn assign<A: Scalar, const N: usize>(
+    mut target: ArrayViewMutD<A>,
+    bytes: &[u8],
+    widen: impl Fn([u8; N]) -> f64,
+) {
+    for (target, bytes) in target.iter_mut().zip(bytes.as_chunks().0) {
+        *target = A::from_f64(widen(*bytes));
+    }
+}
