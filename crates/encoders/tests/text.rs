@@ -1,5 +1,7 @@
 //! The text encoder against central differences and against damaged folders.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::Path;
 
