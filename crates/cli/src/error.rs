@@ -1,7 +1,7 @@
 //! Everything that ends the program early, and with which exit code.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use modalign::data::DataError;
 use modalign::metrics::MetricsError;
@@ -18,6 +18,9 @@ pub enum CliError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The data file.
+    #[error("{}", named(path, source))]
+    DataFile { path: PathBuf, source: DataError },
+    /// Data that are in no file, or parts of them.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The training or a checkpoint.
@@ -55,6 +58,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_)
+            | Self::DataFile { .. }
             | Self::Data(_)
             | Self::Metrics(_)
             | Self::Exists { .. }
@@ -65,5 +69,15 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Write { .. } | Self::Output(_) | Self::Plot(_) | Self::Format { .. } => 1,
         }
+    }
+}
+
+/// The sentence with the file before it, where it does not begin with the file already.
+fn named(path: &Path, source: &DataError) -> String {
+    let (path, sentence) = (path.display().to_string(), source.to_string());
+    if sentence.starts_with(&path) {
+        sentence
+    } else {
+        format!("{path}: {sentence}")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use modalign::data::{Dataset, GeneratedConfig, ReadOptions, ReadReport, Split, generate, read};
+use modalign::data::{self, Dataset, GeneratedConfig, ReadOptions, ReadReport, Split, generate};
 use modalign::train::{Checkpoint, ExperimentConfig};
 
 use crate::arguments::SplitName;
@@ -91,6 +91,14 @@ impl Input {
         }
         lines
     }
+}
+
+/// Reads a data file; what is wrong with it is said with its name.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<(Dataset, ReadReport), CliError> {
+    data::read(path, options).map_err(|source| CliError::DataFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A checkpoint from a file, or the best one of a run folder.

@@ -665,7 +665,7 @@ fn bad_data_are_refused_with_the_place() {
     let cases: [(Dataset, &[&str]); 6] = [
         (
             changed(|data| drop(data.valid.features.swap_remove("audio"))),
-            &["split valid has no audio"],
+            &["bad.npz: split valid has no audio"],
         ),
         (
             changed(|data| data.train.labels[3] = f32::NAN),

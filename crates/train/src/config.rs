@@ -223,6 +223,15 @@ impl ExperimentConfig {
                 .is_ok_and(|weights| weights.pairs().next().is_some())
     }
 
+    /// The least training rows that all terms of the loss exist for.
+    pub(crate) fn minimum_rows(&self) -> usize {
+        if self.uses_shared_information() {
+            self.objective.shared_information.ddof + 1
+        } else {
+            1
+        }
+    }
+
     /// Whether unimodal labels are generated.
     pub fn uses_label_generator(&self) -> bool {
         self.objective.unimodal_weight > 0.0

@@ -67,6 +67,23 @@ pub enum TrainError {
         /// For what.
         purpose: &'static str,
     },
+    /// A training label that is too far from the neutral one for the label generator.
+    #[error(
+        "the label of training row {row} (id {id}) is {label}, outside {neutral} ± {limit}; \
+         data.neutral_label and label_generator.label_limit say what labels there are"
+    )]
+    Label {
+        /// The row, from 0.
+        row: usize,
+        /// Its id.
+        id: String,
+        /// Its label.
+        label: f64,
+        /// The neutral label of the configuration.
+        neutral: f64,
+        /// How far from it a label may be.
+        limit: f64,
+    },
     /// A checkpoint's metadata cannot be understood.
     #[error("{}: {reason}", path.display())]
     Checkpoint {

@@ -88,6 +88,15 @@ pub(crate) struct PreparedData {
 
 impl PreparedData {
     pub fn new(config: &ExperimentConfig, dataset: &Dataset) -> Result<Self, TrainError> {
+        let (found, expected) = (dataset.train.len(), config.minimum_rows());
+        if found < expected {
+            return Err(TrainError::TooFewRows {
+                split: "train",
+                expected,
+                found,
+                purpose: "for a covariance",
+            });
+        }
         let preparation = Preparation::fit(config, &dataset.train)?;
         let neutral = config.data.neutral_label;
         let train = prepare(&preparation, neutral, &dataset.train)?;

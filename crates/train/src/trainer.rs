@@ -2,7 +2,7 @@
 
 use modalign_core::{ChaCha8Rng, Parameters, Stream, rng};
 use modalign_data::{Split, epoch_order};
-use modalign_labels::{LabelGenerator, LabelState, UpdateReport};
+use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
 use modalign_nn::{Optimizer, clip_gradient_norm, global_norm};
 use ndarray::{Array1, Array2, s};
@@ -74,8 +74,25 @@ impl<'a> Trainer<'a> {
         let optimizer = config.new_optimizer(&model)?;
         let labels = if config.uses_label_generator() {
             let generator = LabelGenerator::new(config.label_generator)?;
-            let state =
-                generator.initial_state(data.train.labels.view(), &model.feature_widths())?;
+            let state = generator
+                .initial_state(data.train.labels.view(), &model.feature_widths())
+                .map_err(|error| match error {
+                    LabelError::LabelOutOfRange {
+                        index,
+                        value,
+                        limit,
+                    } => {
+                        let neutral = f64::from(config.data.neutral_label);
+                        TrainError::Label {
+                            row: index,
+                            id: data.train.id[index].clone(),
+                            label: value + neutral,
+                            neutral,
+                            limit,
+                        }
+                    }
+                    error => error.into(),
+                })?;
             Some((generator, state))
         } else {
             None

@@ -266,7 +266,32 @@ fn a_batch_of_one_row_is_refused_only_where_a_covariance_needs_more() {
     config.training.batch_size = 53;
     config.objective.shared_information_weight = 1.0;
     config.training.max_epochs = 1;
-    assert!(run(&config, &data(), &()).is_ok());
+    let mut data = data();
+    assert!(run(&config, &data, &()).is_ok());
+
+    data.train = data.train.select(&[7]).unwrap();
+    let error = run(&config, &data, &()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the train split has 1 rows, 2 are needed for a covariance"
+    );
+    config.objective.shared_information_weight = 0.0;
+    assert!(run(&config, &data, &()).is_ok());
+}
+
+#[test]
+fn a_label_out_of_range_is_refused_with_its_row() {
+    let mut data = data();
+    data.train.labels[5] = 4.5;
+    let mut config = config(Recipe::Modalign);
+    let error = run(&config, &data, &()).unwrap_err().to_string();
+    assert!(
+        error.contains("training row 5 (id ") && error.contains("4.5, outside 0 ± 3"),
+        "{error}"
+    );
+    config.data.neutral_label = 3.0;
+    let error = run(&config, &data, &()).unwrap_err().to_string();
+    assert!(error.contains("outside 3 ± 3"), "{error}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `modalign convert`
 
-use modalign::data::{ReadOptions, read, write_npz};
+use modalign::data::{ReadOptions, write_npz};
 
 use crate::arguments::Convert;
 use crate::error::CliError;
 use crate::folder::print;
+use crate::input::read;
 
 pub fn run(arguments: &Convert) -> Result<(), CliError> {
     if arguments.output.exists() {

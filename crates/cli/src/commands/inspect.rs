@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use modalign::data::{
-    FeatureReport, Format, LengthSource, ReadOptions, ReadReport, SplitReport, read,
-};
+use modalign::data::{FeatureReport, Format, LengthSource, ReadOptions, ReadReport, SplitReport};
 
 use crate::arguments::Inspect;
 use crate::error::CliError;
 use crate::folder::print;
+use crate::input::read;
 use crate::table::number_table;
 
 pub fn run(arguments: &Inspect) -> Result<(), CliError> {
