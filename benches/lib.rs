@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use ndarray::Array2;
+use indexmap::IndexMap;
+use modalign_data::{Dataset, Sequences, Split};
+use modalign_metrics::Convention;
+use modalign_train::{ExperimentConfig, Recipe};
+use ndarray::{Array1, Array2, Array3, s};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -26,6 +30,11 @@ impl Threads {
         Self(pool.expect("the system has threads"))
     }
 
+    /// Runs `body` on one of the threads.
+    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
+        self.0.install(body)
+    }
+
     /// Times so many calls made by one of the threads, for criterion's `iter_custom`.
     pub fn time(&self, calls: u64, mut body: impl FnMut() + Send) -> Duration {
         self.0.install(|| {
@@ -34,4 +43,105 @@ impl Threads {
             begin.elapsed()
         })
     }
+}
+
+/// The sizes of a data set of text vectors and sequences for audio and vision.
+#[derive(Debug, Clone, Copy)]
+pub struct Corpus {
+    /// What a benchmark calls it.
+    pub name: &'static str,
+    /// Training rows.
+    pub rows: usize,
+    /// Steps and features a step of audio, `[T, D]`.
+    pub audio: [usize; 2],
+    /// The same of vision.
+    pub vision: [usize; 2],
+}
+
+/// Features of a text vector, as BERT-base makes them.
+pub const TEXT_WIDTH: usize = 768;
+
+/// CMU-MOSI and CMU-MOSEI as the field's feature files have them. Unaligned MOSEI is cut to the rows
+/// that fit into memory several times; what a step costs does not depend on them.
+pub const CORPORA: [Corpus; 4] = [
+    Corpus {
+        name: "mosi-aligned",
+        rows: 1284,
+        audio: [50, 5],
+        vision: [50, 20],
+    },
+    Corpus {
+        name: "mosi-unaligned",
+        rows: 1284,
+        audio: [375, 5],
+        vision: [500, 20],
+    },
+    Corpus {
+        name: "mosei-aligned",
+        rows: 16326,
+        audio: [50, 74],
+        vision: [50, 35],
+    },
+    Corpus {
+        name: "mosei-unaligned",
+        rows: 2048,
+        audio: [500, 74],
+        vision: [375, 35],
+    },
+];
+
+/// Sequences of numbers between −1 and 1 with lengths from a quarter of T to T.
+pub fn seeded_sequences(rows: usize, [steps, width]: [usize; 2]) -> Sequences {
+    let mut rng = StdRng::seed_from_u64(2);
+    let lengths: Vec<usize> = (0..rows)
+        .map(|_| rng.random_range(steps.div_ceil(4)..=steps))
+        .collect();
+    let mut values = Array3::zeros((rows, steps, width));
+    for (row, &length) in lengths.iter().enumerate() {
+        values
+            .slice_mut(s![row, ..length, ..])
+            .map_inplace(|value| *value = rng.random_range(-1.0..1.0));
+    }
+    Sequences { values, lengths }
+}
+
+impl Corpus {
+    /// So many rows of random features with random labels in ±3.
+    pub fn split(&self, rows: usize) -> Split {
+        let mut rng = StdRng::seed_from_u64(3);
+        let text = seeded_matrix(rows, TEXT_WIDTH).mapv(|value| value as f32);
+        Split {
+            id: (0..rows).map(|row| row.to_string()).collect(),
+            raw_text: None,
+            text_bert: None,
+            features: IndexMap::from([
+                ("text".to_owned(), Sequences::from_vectors(text)),
+                ("audio".to_owned(), seeded_sequences(rows, self.audio)),
+                ("vision".to_owned(), seeded_sequences(rows, self.vision)),
+            ]),
+            labels: Array1::from_shape_simple_fn(rows, || rng.random_range(-3.0..3.0)),
+            unimodal_labels: IndexMap::new(),
+        }
+    }
+
+    /// The training rows, and as few others as there can be.
+    pub fn dataset(&self) -> Dataset {
+        Dataset {
+            train: self.split(self.rows),
+            valid: self.split(2),
+            test: self.split(2),
+        }
+    }
+}
+
+/// The model that the peer scripts have in PyTorch: that of Self-MM on text vectors, batches of 32,
+/// with covariance losses on projections of width 64.
+pub fn peer_config() -> ExperimentConfig {
+    let mut config = ExperimentConfig::recipe(Recipe::SelfMm, Convention::Mosi);
+    config.seeds = vec![1111];
+    config.objective.shared_information_weight = 1.0;
+    config.objective.shared_width = 64;
+    config.training.batch_size = 32;
+    config.training.accumulation_steps = 1;
+    config
 }
