@@ -6,6 +6,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use modalign_benches::{CORPORA, Threads, peer_config};
 use modalign_train::{Predictor, run};
+use ndarray::{Axis, s};
 
 const ROWS: usize = 64;
 
@@ -24,14 +25,21 @@ fn bench(criterion: &mut Criterion) {
         let predictor = Predictor::new(experiment.models[0].clone());
         let mut group = criterion.benchmark_group(format!("predict/{}", corpus.name));
         group.bench_function("one", |bencher| {
-            let one: Vec<_> = (0..ROWS)
-                .map(|row| split.select(&[row]).expect("the row is there"))
+            let utterances: Vec<_> = (0..ROWS)
+                .map(|row| {
+                    ["text", "audio", "vision"].map(|key| {
+                        let sequences = &split.features[key];
+                        let steps = s![..sequences.lengths[row], ..];
+                        sequences.values.index_axis(Axis(0), row).slice_move(steps)
+                    })
+                })
                 .collect();
-            let mut rows = one.iter().cycle();
+            let mut scorer = predictor.scorer();
+            let mut rows = utterances.iter().cycle();
             bencher.iter_custom(|calls| {
                 threads.time(calls, || {
                     let row = rows.next().expect("a cycle has no end");
-                    black_box(predictor.predict(row).expect("the row fits the model"));
+                    black_box(scorer.score(row).expect("the row fits the model"));
                 })
             });
         });

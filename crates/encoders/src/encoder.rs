@@ -1,6 +1,7 @@
 //! From a sequence of features to one vector an utterance.
 
 use modalign_core::{Parameters, Path, Scalar, check_shape};
+use modalign_nn::LstmWorkspace;
 use ndarray::{Array2, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMutD};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,14 @@ enum Inner<A> {
     Lstm(LstmEncoderCache<A>),
 }
 
+/// Memory that [`Encoder::infer_into`] uses again.
+#[derive(Debug, Clone, Default)]
+pub struct EncoderWorkspace<A> {
+    pub(crate) lstm: LstmWorkspace<A>,
+    /// What the last layer reads.
+    pub(crate) vectors: Array2<A>,
+}
+
 impl<A: Scalar> Encoder<A> {
     /// Draws the initial weights for `input_size` features a step.
     ///
@@ -170,6 +179,31 @@ impl<A: Scalar> Encoder<A> {
             }
             Self::Pooled(encoder) => encoder.infer(x, lengths),
             Self::Lstm(encoder) => encoder.infer(x, lengths),
+        }
+    }
+
+    /// As [`infer`](Self::infer), into `y`, which takes the shape of the result. Nothing is allocated
+    /// once sequences as long have been seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        workspace: &mut EncoderWorkspace<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        match self {
+            Self::Identity { input_size } => {
+                let (rows, steps, _) = x.dim();
+                let expected = [rows, steps, *input_size];
+                check_shape("identity encoder", "x", x.shape(), &expected)?;
+                Statistics::Mean.apply_into(x, lengths, y)
+            }
+            Self::Pooled(encoder) => encoder.infer_into(x, lengths, workspace, y),
+            Self::Lstm(encoder) => encoder.infer_into(x, lengths, workspace, y),
         }
     }
 

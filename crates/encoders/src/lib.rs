@@ -11,13 +11,15 @@ mod statistics;
 mod text;
 
 pub use crate::{
-    encoder::{Encoder, EncoderCache, EncoderConfig},
+    encoder::{Encoder, EncoderCache, EncoderConfig, EncoderWorkspace},
     error::EncoderError,
     lstm::{LstmEncoder, LstmEncoderCache, LstmEncoderConfig},
     modality::Modality,
     pooled::{PooledConfig, PooledEncoder, PooledEncoderCache},
     projection_head::{ProjectionHead, ProjectionHeadCache},
-    regression_head::{RegressionHead, RegressionHeadCache, RegressionHeadConfig},
+    regression_head::{
+        RegressionHead, RegressionHeadCache, RegressionHeadConfig, RegressionHeadWorkspace,
+    },
     statistics::Statistics,
     text::{
         BertCache, BertConfig, BertEmbeddings, BertEmbeddingsCache, BertEncoder, EncodedTexts,

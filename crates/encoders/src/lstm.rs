@@ -13,8 +13,8 @@ use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::EncoderError;
 use crate::error::{check_rate, check_size};
+use crate::{EncoderError, EncoderWorkspace};
 
 /// The size of an [`LstmEncoder`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,6 +131,23 @@ impl<A: Scalar> LstmEncoder<A> {
         Ok(self
             .linear
             .infer(self.lstm.infer_final(x, lengths)?.view())?)
+    }
+
+    /// As [`infer`](Self::infer), into `y`, which takes the shape of the result.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        workspace: &mut EncoderWorkspace<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        let EncoderWorkspace { lstm, vectors } = workspace;
+        self.lstm.infer_final_into(x, lengths, lstm, vectors)?;
+        Ok(self.linear.infer_into(vectors.view(), y)?)
     }
 
     /// Adds the gradient of the weights to `grads`. The input is data and gets none.

@@ -11,7 +11,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check_rate, check_size};
-use crate::{EncoderError, Statistics};
+use crate::{EncoderError, EncoderWorkspace, Statistics};
 
 /// The size of a [`PooledEncoder`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +118,25 @@ impl<A: Scalar> PooledEncoder<A> {
     pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
         let statistics = self.statistics.apply(x, lengths)?;
         Ok(Activation::Relu.infer(self.linear.infer(statistics.view())?))
+    }
+
+    /// As [`infer`](Self::infer), into `y`, which takes the shape of the result.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        workspace: &mut EncoderWorkspace<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        let statistics = &mut workspace.vectors;
+        self.statistics.apply_into(x, lengths, statistics)?;
+        self.linear.infer_into(statistics.view(), y)?;
+        *y = Activation::Relu.infer(std::mem::take(y));
+        Ok(())
     }
 
     /// Adds the gradient of the weights to `grads`. The input is data and gets none.

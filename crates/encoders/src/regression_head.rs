@@ -6,7 +6,7 @@
 //!
 //! Source: the heads of Self-MM (Yu et al., AAAI 2021) as its published code has them.
 
-use modalign_core::{Scalar, impl_parameters};
+use modalign_core::{Scalar, check_shape, impl_parameters};
 use modalign_nn::{Activation, ActivationCache, Dropout, DropoutCache, Fixed, Linear, LinearCache};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Ix2};
 use rand::Rng;
@@ -76,6 +76,14 @@ pub struct RegressionHeadCache<A> {
     l3: LinearCache<A>,
 }
 
+/// Memory that [`RegressionHead::score`] uses again.
+#[derive(Debug, Clone, Default)]
+pub struct RegressionHeadWorkspace<A> {
+    feature: Array2<A>,
+    hidden: Array2<A>,
+    score: Array2<A>,
+}
+
 impl<A: Scalar> RegressionHead<A> {
     /// Draws the initial weights for representations of width `input_size`.
     ///
@@ -140,6 +148,30 @@ impl<A: Scalar> RegressionHead<A> {
         let h = Activation::Relu.infer(self.l2.infer(f.view())?);
         let y = self.l3.infer(h.view())?;
         Ok((f, y.index_axis_move(Axis(1), 0)))
+    }
+
+    /// As [`infer`](Self::infer) for one row `[1, D]` and its score alone.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Nn`] if the width does not fit or there is not one row.
+    pub fn score(
+        &self,
+        x: ArrayView2<A>,
+        workspace: &mut RegressionHeadWorkspace<A>,
+    ) -> Result<A, EncoderError> {
+        let RegressionHeadWorkspace {
+            feature,
+            hidden,
+            score,
+        } = workspace;
+        check_shape("score", "x", x.shape(), &[1, self.l1.input_size()])?;
+        self.l1.infer_into(x, feature)?;
+        *feature = Activation::Relu.infer(std::mem::take(feature));
+        self.l2.infer_into(feature.view(), hidden)?;
+        *hidden = Activation::Relu.infer(std::mem::take(hidden));
+        self.l3.infer_into(hidden.view(), score)?;
+        Ok(score[[0, 0]])
     }
 
     /// Adds the gradient of every weight to `grads` and returns the gradient `[B, D]` of the

@@ -55,9 +55,26 @@ impl Statistics {
         x: ArrayView3<A>,
         lengths: &[usize],
     ) -> Result<Array2<A>, EncoderError> {
+        let mut y = Array2::zeros((x.dim().0, self.output_size(x.dim().2)));
+        self.apply_into(x, lengths, &mut y)?;
+        Ok(y)
+    }
+
+    /// As [`apply`](Self::apply), into `y`, which takes the shape of the result; nothing is allocated if it has
+    /// it.
+    pub(crate) fn apply_into<A: Scalar>(
+        self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
         let (rows, steps, width) = x.dim();
         check_shape("statistics", "lengths", &[lengths.len()], &[rows])?;
-        let mut y = Array2::zeros((rows, self.output_size(width)));
+        let shape = (rows, self.output_size(width));
+        if y.dim() != shape {
+            *y = Array2::zeros(shape);
+        }
+        y.fill(A::zero());
         for (row, &length) in lengths.iter().enumerate() {
             if length == 0 || length > steps {
                 return Err(EncoderError::Length {
@@ -83,6 +100,6 @@ impl Statistics {
                 deviation.mapv_inplace(|sum| (sum / count).sqrt());
             }
         }
-        Ok(y)
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod layer_norm;
 mod linear;
 mod loss;
 mod lstm;
+mod memory;
 mod optimizer;
 mod schedule;
 mod simd;
@@ -35,7 +36,7 @@ pub use crate::{
         weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_value,
         weighted_squared_error, weighted_squared_error_value,
     },
-    lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState},
+    lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState, LstmWorkspace},
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
     schedule::LinearWarmup,
     softmax::{softmax, softmax_backward},

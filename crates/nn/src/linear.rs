@@ -13,6 +13,7 @@ use rand::Rng;
 use crate::NnError;
 use crate::error::check_config;
 use crate::init::uniform;
+use crate::memory::resized;
 
 /// A fully connected layer and, at the same time, the type of its gradient.
 ///
@@ -107,13 +108,24 @@ impl<A: Scalar> Linear<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, x: ArrayView2<A>) -> Result<Array2<A>, NnError> {
+        let mut y = Array2::zeros((0, 0));
+        self.infer_into(x, &mut y)?;
+        Ok(y)
+    }
+
+    /// As [`infer`](Self::infer), into `y`, which takes the shape of the result in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into(&self, x: ArrayView2<A>, y: &mut Array2<A>) -> Result<(), NnError> {
         let expected = [x.nrows(), self.input_size()];
         check_shape("linear", "x", x.shape(), &expected)?;
         check_shape("linear", "bias", self.bias.shape(), &[self.output_size()])?;
-        let mut y = Array2::zeros((x.nrows(), self.output_size()));
-        y += &self.bias;
-        gemm(A::one(), &x, &self.weight.t(), A::one(), &mut y)?;
-        Ok(y)
+        *y = resized(std::mem::take(y), x.nrows(), self.output_size());
+        y.assign(&self.bias);
+        gemm(A::one(), &x, &self.weight.t(), A::one(), y)?;
+        Ok(())
     }
 
     /// Adds the gradients of weight and bias to `grads` and returns `dx [B, input]`.

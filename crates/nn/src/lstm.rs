@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::error::check_config;
+use crate::memory::resized;
 use cell::{Cell, CellState, Tape};
 use packing::Packing;
 
@@ -138,6 +139,14 @@ pub struct Lstm<A> {
     /// Layer by layer, the directions of a layer together.
     cells: Vec<Cell<A>>,
     directions: usize,
+}
+
+/// Memory that [`Lstm::infer_final_into`] uses again.
+#[derive(Debug, Clone, Default)]
+pub struct LstmWorkspace<A> {
+    packing: Packing,
+    input: Array2<A>,
+    state: CellState<A>,
 }
 
 /// What the backward pass of [`Lstm`] needs.
@@ -257,6 +266,42 @@ impl<A: Scalar> Lstm<A> {
         Ok(self.last_layer(&state.h))
     }
 
+    /// As [`infer_final`](Self::infer_final), into `h`, which takes the shape of the result. With
+    /// one layer and one direction nothing is allocated once a batch as large has been seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_final_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        workspace: &mut LstmWorkspace<A>,
+        h: &mut Array2<A>,
+    ) -> Result<(), NnError> {
+        let [cell] = &self.cells[..] else {
+            *h = self.infer_final(x, lengths)?;
+            return Ok(());
+        };
+        self.check_input(x, lengths)?;
+        let LstmWorkspace {
+            packing,
+            input,
+            state,
+        } = workspace;
+        packing.set(lengths, x.dim().1)?;
+        *input = packing.pack_into(x, std::mem::take(input));
+        for rows in [&mut state.h, &mut state.c] {
+            *rows = resized(std::mem::take(rows), packing.batch(), self.output_size());
+            rows.fill(A::zero());
+        }
+        let tape = cell.run(packing, input, state, false, None, false)?;
+        cell.give_tape(tape);
+        *h = resized(std::mem::take(h), packing.batch(), self.output_size());
+        packing.unsort(state.h.view(), h.view_mut());
+        Ok(())
+    }
+
     /// Adds the gradients of all weights to `grads` and returns those in the input and the initial
     /// state. What `dy` holds past a length is not read.
     ///
@@ -328,14 +373,8 @@ impl<A: Scalar> Lstm<A> {
         output: bool,
         record: bool,
     ) -> Result<(Array2<A>, LstmState<A>, LstmCache<A>), NnError> {
-        let (batch, steps, width) = x.dim();
-        check_shape(
-            "lstm",
-            "x",
-            &[batch, steps, width],
-            &[batch, steps, self.input_size()],
-        )?;
-        check_shape("lstm", "lengths", &[lengths.len()], &[batch])?;
+        self.check_input(x, lengths)?;
+        let (batch, steps, _) = x.dim();
         if let Some(initial) = initial {
             self.check_state("lstm", "initial", initial, batch)?;
         }
@@ -491,6 +530,14 @@ impl<A: Scalar> Lstm<A> {
         let expected = [self.cells.len(), batch, self.cells[0].hidden_size()];
         check_shape(operation, operand, state.h.shape(), &expected)?;
         check_shape(operation, operand, state.c.shape(), &expected)?;
+        Ok(())
+    }
+
+    fn check_input(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<(), NnError> {
+        let (batch, steps, _) = x.dim();
+        let expected = [batch, steps, self.input_size()];
+        check_shape("lstm", "x", x.shape(), &expected)?;
+        check_shape("lstm", "lengths", &[lengths.len()], &[batch])?;
         Ok(())
     }
 
@@ -750,6 +797,11 @@ mod tests {
             let (lstm, x, _) = case.draw();
             let (h, cache) = lstm.forward_final(x.view(), &case.lengths).unwrap();
             prop_assert_eq!(&h, &lstm.infer_final(x.view(), &case.lengths).unwrap());
+            let (mut workspace, mut again) = (LstmWorkspace::default(), Array2::zeros((0, 0)));
+            for _ in 0..2 {
+                lstm.infer_final_into(x.view(), &case.lengths, &mut workspace, &mut again).unwrap();
+                prop_assert_eq!(&h, &again);
+            }
             let (output, whole) = lstm.forward(x.view(), &case.lengths, None).unwrap();
             prop_assert_eq!(&h, &lstm.last_layer(&output.state.h));
 
@@ -860,6 +912,35 @@ mod tests {
                 .iter()
                 .fold(0.0_f64, |worst, x| worst.max(x.abs()));
             assert!(error < 1e-5 * largest, "{name}: {error:e} of {largest:e}");
+        }
+    }
+
+    #[test]
+    fn two_threads_change_no_bit() {
+        let config = LstmConfig {
+            hidden_size: 24,
+            layers: 2,
+            bidirectional: true,
+        };
+        let lstm = Lstm::<f64>::new(5, &config, &mut rng(6)).unwrap();
+        for lengths in [vec![60; 9], vec![240, 9, 0, 133, 240, 1], vec![600, 0]] {
+            let steps = lengths[0];
+            let x = random((lengths.len(), steps, 5), &mut rng(7));
+            let initial = LstmState {
+                h: random((4, lengths.len(), 24), &mut rng(8)),
+                c: random((4, lengths.len(), 24), &mut rng(9)),
+            };
+            let pass = || {
+                let (y, cache) = lstm.forward(x.view(), &lengths, Some(&initial)).unwrap();
+                let mut grads = lstm.zeros_like();
+                let dx = lstm.backward(cache, &y, &mut grads).unwrap();
+                (y, dx, grads)
+            };
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.unwrap().install(pass)
+            };
+            assert_eq!(on(1), on(2));
         }
     }
 

@@ -39,6 +39,32 @@ pub enum TrainError {
         /// What the data has.
         found: usize,
     },
+    /// An utterance with features of more or fewer modalities than the model reads.
+    #[error("the model reads {expected} modalities, the utterance has {found}")]
+    Modalities {
+        /// What the model reads.
+        expected: usize,
+        /// What the utterance has.
+        found: usize,
+    },
+    /// An utterance without a single step.
+    #[error("{modality}: no steps, at least one is needed")]
+    NoSteps {
+        /// The modality.
+        modality: Modality,
+    },
+    /// A feature of an utterance that is no finite number.
+    #[error("{modality}, step {step}: feature {column} is {value}, expected a finite number")]
+    Feature {
+        /// The modality.
+        modality: Modality,
+        /// The step, from 0.
+        step: usize,
+        /// The feature, from 0.
+        column: usize,
+        /// What it is.
+        value: f32,
+    },
     /// The loss or a gradient is no longer finite.
     #[error("{run}: {term} is {value} in epoch {epoch}, batch {batch} (first row: {id})")]
     NotFinite {

@@ -11,6 +11,7 @@ mod observer;
 mod predictor;
 mod prepared;
 mod recipe;
+mod scorer;
 mod trainer;
 
 pub use crate::{
@@ -27,4 +28,5 @@ pub use crate::{
     observer::{Event, Observer},
     predictor::{Prediction, Predictor, Representation},
     recipe::Recipe,
+    scorer::{Scorer, Scores},
 };

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::prepared::prepare;
 use crate::trainer::predict;
-use crate::{Checkpoint, TrainError};
+use crate::{Checkpoint, Scorer, TrainError};
 
 /// The scores of one row, on the label scale of the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +59,11 @@ impl Predictor {
     /// Gives the model back.
     pub fn into_checkpoint(self) -> Checkpoint {
         self.checkpoint
+    }
+
+    /// For scores of one utterance after the other.
+    pub fn scorer(&self) -> Scorer<'_> {
+        Scorer::new(&self.checkpoint)
     }
 
     /// Scores every row, in order.

@@ -12,6 +12,7 @@ use super::packing::Packing;
 use crate::NnError;
 use crate::init::uniform;
 use crate::lanes::{LANES, Lanes, load, sigmoid, store, tanh};
+use crate::memory::resized;
 use crate::simd::vectorized;
 
 /// The weights of one layer in one direction; the four gates i, f, g, o one after the other.
@@ -53,7 +54,7 @@ impl<A: PartialEq> PartialEq for Cell<A> {
 
 /// The hidden and the cell state of every row, `[B, H]` each, in the sorted order; or the gradient
 /// in them.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CellState<A> {
     pub(super) h: Array2<A>,
     pub(super) c: Array2<A>,
@@ -71,7 +72,83 @@ pub(super) struct Tape<A> {
     tanh_c: Array2<A>,
     /// Whether the first step started from a given state.
     given: bool,
+    /// The sum of both biases, `[1, 4H]`.
+    bias: Array2<A>,
+    /// The recurrent weights as a product with a few rows reads them fastest, `[H, 4H]`.
+    recurrent: Array2<A>,
 }
+
+/// Lines of a forward pass.
+struct Lines<'a, A> {
+    gates: ArrayViewMut2<'a, A>,
+    /// What the backward pass needs: `previous_h`, `previous_c` and `tanh_c`.
+    record: Option<[ArrayViewMut2<'a, A>; 3]>,
+    hidden: Option<ArrayViewMut2<'a, A>>,
+}
+
+/// Lines of a backward pass.
+struct LinesBack<'a, A> {
+    gates: ArrayViewMut2<'a, A>,
+    tanh_c: ArrayView2<'a, A>,
+    previous_c: ArrayView2<'a, A>,
+    dhidden: Option<ArrayView2<'a, A>>,
+}
+
+impl<A> Lines<'_, A> {
+    /// The first `count` lines and the others.
+    fn split_at(self, count: usize) -> (Self, Self) {
+        let (gates, other_gates) = self.gates.split_at(Axis(0), count);
+        let (record, other_record) = match self.record {
+            Some(record) => {
+                let [h, c, tanh_c] = record.map(|array| array.split_at(Axis(0), count));
+                (Some([h.0, c.0, tanh_c.0]), Some([h.1, c.1, tanh_c.1]))
+            }
+            None => (None, None),
+        };
+        let hidden = self.hidden.map(|hidden| hidden.split_at(Axis(0), count));
+        let (hidden, other_hidden) = hidden.unzip();
+        (
+            Self {
+                gates,
+                record,
+                hidden,
+            },
+            Self {
+                gates: other_gates,
+                record: other_record,
+                hidden: other_hidden,
+            },
+        )
+    }
+}
+
+impl<A> LinesBack<'_, A> {
+    /// The first `count` lines and the others.
+    fn split_at(self, count: usize) -> (Self, Self) {
+        let (gates, other_gates) = self.gates.split_at(Axis(0), count);
+        let (tanh_c, other_tanh_c) = self.tanh_c.split_at(Axis(0), count);
+        let (previous_c, other_previous_c) = self.previous_c.split_at(Axis(0), count);
+        let dhidden = self.dhidden.map(|dhidden| dhidden.split_at(Axis(0), count));
+        let (dhidden, other_dhidden) = dhidden.unzip();
+        (
+            Self {
+                gates,
+                tanh_c,
+                previous_c,
+                dhidden,
+            },
+            Self {
+                gates: other_gates,
+                tanh_c: other_tanh_c,
+                previous_c: other_previous_c,
+                dhidden: other_dhidden,
+            },
+        )
+    }
+}
+
+/// Multiply-adds of the recurrent products of a pass that pay for waking a second thread.
+const WORTH_THREADS: usize = 1 << 20;
 
 impl<A: Scalar> Cell<A> {
     pub(super) fn new(input_size: usize, hidden_size: usize, rng: &mut impl Rng) -> Self {
@@ -137,6 +214,8 @@ impl<A: Scalar> Cell<A> {
             previous_c: resized(spare.previous_c, recorded, size),
             tanh_c: resized(spare.tanh_c, recorded, size),
             given: false,
+            bias: resized(spare.bias, 1, 4 * size),
+            recurrent: resized(spare.recurrent, size, 4 * size),
         }
     }
 
@@ -157,14 +236,15 @@ impl<A: Scalar> Cell<A> {
         input: &Array2<A>,
         state: &mut CellState<A>,
         given: bool,
-        mut hidden: Option<ArrayViewMut2<A>>,
+        hidden: Option<ArrayViewMut2<A>>,
         record: bool,
     ) -> Result<Tape<A>, NnError> {
-        let size = self.hidden_size();
-        let bias = &self.bias_ih + &self.bias_hh;
-        let bias = bias.as_slice().expect("a sum of two arrays is contiguous");
         let mut tape = self.take_tape(packing.lines(), record);
         tape.given = given;
+        let mut bias = tape.bias.row_mut(0);
+        bias.assign(&self.bias_ih);
+        bias += &self.bias_hh;
+        tape.recurrent.assign(&self.weight_hh.t());
         gemm(
             A::one(),
             input,
@@ -172,18 +252,83 @@ impl<A: Scalar> Cell<A> {
             A::zero(),
             &mut tape.gates,
         )?;
-        for step in 0..packing.longest() {
-            let lines = packing.lines_of(step);
-            let mut gates = tape.gates.slice_mut(s![lines.clone(), ..]);
-            let mut h = state.h.slice_mut(s![..lines.len(), ..]);
-            let c = state.c.slice_mut(s![..lines.len(), ..]);
-            if step > 0 || given {
-                gemm(A::one(), &h, &self.weight_hh.t(), A::one(), &mut gates)?;
+        let Tape {
+            gates,
+            previous_h,
+            previous_c,
+            tanh_c,
+            bias,
+            recurrent,
+            ..
+        } = &mut tape;
+        let (bias, recurrent) = (flat(bias.view_mut()), &*recurrent);
+        let rest = Lines {
+            gates: gates.view_mut(),
+            record: record.then(|| [previous_h, previous_c, tanh_c].map(|array| array.view_mut())),
+            hidden,
+        };
+        let (h, c) = (state.h.view_mut(), state.c.view_mut());
+        match self.rows_of_first_thread(packing) {
+            None => {
+                let mut rest = Some(rest);
+                let steps = (0..packing.longest()).map_while(|step| {
+                    let (lines, later) = rest.take()?.split_at(packing.lines_of(step).len());
+                    rest = Some(later);
+                    Some(lines)
+                });
+                self.advance_steps(bias, recurrent, given, steps, (h, c))?;
             }
-            let tanh_c = record.then(|| {
-                tape.previous_h.slice_mut(s![lines.clone(), ..]).assign(&h);
-                tape.previous_c.slice_mut(s![lines.clone(), ..]).assign(&c);
-                flat(tape.tanh_c.slice_mut(s![lines.clone(), ..]))
+            Some(rows) => {
+                let mut rest = rest;
+                let (mut first, mut second) = (Vec::new(), Vec::new());
+                for step in 0..packing.longest() {
+                    let count = packing.lines_of(step).len();
+                    let (lines, later) = rest.split_at(count);
+                    rest = later;
+                    let (above, below) = lines.split_at(count.min(rows));
+                    first.push(above);
+                    second.push(below);
+                }
+                let (first_h, second_h) = h.split_at(Axis(0), rows);
+                let (first_c, second_c) = c.split_at(Axis(0), rows);
+                let bias = &*bias;
+                let run =
+                    |lines: Vec<_>, state| self.advance_steps(bias, recurrent, given, lines, state);
+                let (first, second) = rayon::join(
+                    || run(first, (first_h, first_c)),
+                    || run(second, (second_h, second_c)),
+                );
+                first.and(second)?;
+            }
+        }
+        Ok(tape)
+    }
+
+    /// Runs over `steps`, each with the lines of the first rows of `state`.
+    fn advance_steps<'a>(
+        &self,
+        bias: &[A],
+        recurrent: &Array2<A>,
+        given: bool,
+        steps: impl IntoIterator<Item = Lines<'a, A>>,
+        (mut h, mut c): (ArrayViewMut2<A>, ArrayViewMut2<A>),
+    ) -> Result<(), NnError> {
+        let size = self.hidden_size();
+        for (step, lines) in steps.into_iter().enumerate() {
+            let Lines {
+                mut gates,
+                record,
+                hidden,
+            } = lines;
+            let active = s![..gates.nrows(), ..];
+            let (mut h, c) = (h.slice_mut(active), c.slice_mut(active));
+            if step > 0 || given {
+                gemm(A::one(), &h, recurrent, A::one(), &mut gates)?;
+            }
+            let tanh_c = record.map(|[mut previous_h, mut previous_c, tanh_c]| {
+                previous_h.assign(&h);
+                previous_c.assign(&c);
+                flat(tanh_c)
             });
             let (gates, c) = (flat(gates), flat(c));
             let flat_h = flat(h.view_mut());
@@ -191,11 +336,22 @@ impl<A: Scalar> Cell<A> {
                 #[inline(always)]
                 || advance(size, gates, bias, flat_h, c, tanh_c),
             );
-            if let Some(hidden) = &mut hidden {
-                hidden.slice_mut(s![lines, ..]).assign(&h);
+            if let Some(mut hidden) = hidden {
+                hidden.assign(&h);
             }
         }
-        Ok(tape)
+        Ok(())
+    }
+
+    /// Where to cut the sorted rows for two threads that work side by side, so that both have about
+    /// as many lines. None if that does not pay. A row is computed in the same way by either.
+    fn rows_of_first_thread(&self, packing: &Packing) -> Option<usize> {
+        let size = self.hidden_size();
+        let work = packing.lines() * 4 * size * size;
+        if work < WORTH_THREADS || packing.batch() < 2 || rayon::current_num_threads() < 2 {
+            return None;
+        }
+        Some(packing.rows_of_half())
     }
 
     /// Goes back over all steps. Turns the gates of `tape` into their gradients, and `gradient` from
@@ -208,23 +364,81 @@ impl<A: Scalar> Cell<A> {
         dhidden: Option<ArrayView2<A>>,
         gradient: &mut CellState<A>,
     ) -> Result<(), NnError> {
+        let Tape {
+            gates,
+            previous_c,
+            tanh_c,
+            given,
+            ..
+        } = tape;
+        let rest = LinesBack {
+            gates: gates.view_mut(),
+            tanh_c: tanh_c.view(),
+            previous_c: previous_c.view(),
+            dhidden,
+        };
+        let (dh, dc) = (gradient.h.view_mut(), gradient.c.view_mut());
+        let given = *given;
+        match self.rows_of_first_thread(packing) {
+            None => {
+                let mut rest = Some(rest);
+                let steps = (0..packing.longest()).rev().map_while(|step| {
+                    let (earlier, lines) = rest.take()?.split_at(packing.lines_of(step).start);
+                    rest = Some(earlier);
+                    Some((step, lines))
+                });
+                self.retreat_steps(given, steps, (dh, dc))
+            }
+            Some(rows) => {
+                let mut rest = rest;
+                let (mut first, mut second) = (Vec::new(), Vec::new());
+                for step in (0..packing.longest()).rev() {
+                    let range = packing.lines_of(step);
+                    let (earlier, lines) = rest.split_at(range.start);
+                    rest = earlier;
+                    let (above, below) = lines.split_at(range.len().min(rows));
+                    first.push((step, above));
+                    second.push((step, below));
+                }
+                let (first_dh, second_dh) = dh.split_at(Axis(0), rows);
+                let (first_dc, second_dc) = dc.split_at(Axis(0), rows);
+                let run = |lines: Vec<_>, state| self.retreat_steps(given, lines, state);
+                let (first, second) = rayon::join(
+                    || run(first, (first_dh, first_dc)),
+                    || run(second, (second_dh, second_dc)),
+                );
+                first.and(second)
+            }
+        }
+    }
+
+    /// The reverse of [`advance_steps`](Self::advance_steps), with each step's number.
+    fn retreat_steps<'a>(
+        &self,
+        given: bool,
+        steps: impl IntoIterator<Item = (usize, LinesBack<'a, A>)>,
+        (mut dh, mut dc): (ArrayViewMut2<A>, ArrayViewMut2<A>),
+    ) -> Result<(), NnError> {
         let size = self.hidden_size();
-        for step in (0..packing.longest()).rev() {
-            let lines = packing.lines_of(step);
-            let mut gates = tape.gates.slice_mut(s![lines.clone(), ..]);
-            let mut dh = gradient.h.slice_mut(s![..lines.len(), ..]);
-            let dc = gradient.c.slice_mut(s![..lines.len(), ..]);
+        for (step, lines) in steps {
+            let LinesBack {
+                mut gates,
+                tanh_c,
+                previous_c,
+                dhidden,
+            } = lines;
+            let active = s![..gates.nrows(), ..];
+            let (mut dh, dc) = (dh.slice_mut(active), dc.slice_mut(active));
             if let Some(dhidden) = &dhidden {
-                dh += &dhidden.slice(s![lines.clone(), ..]);
+                dh += dhidden;
             }
             let (flat_gates, flat_dh, dc) = (flat(gates.view_mut()), flat(dh.view_mut()), flat(dc));
-            let tanh_c = flat(tape.tanh_c.slice_mut(s![lines.clone(), ..]));
-            let previous_c = flat(tape.previous_c.slice_mut(s![lines, ..]));
+            let (tanh_c, previous_c) = (flat_ref(&tanh_c), flat_ref(&previous_c));
             vectorized(
                 #[inline(always)]
                 || retreat(size, flat_gates, tanh_c, previous_c, flat_dh, dc),
             );
-            if step > 0 || tape.given {
+            if step > 0 || given {
                 gemm(A::one(), &gates, &self.weight_hh, A::zero(), &mut dh)?;
             }
         }
@@ -301,16 +515,15 @@ impl<A: Scalar> Cell<A> {
     }
 }
 
-/// An array of another size in the memory of this one.
-fn resized<A: Scalar>(array: Array2<A>, rows: usize, columns: usize) -> Array2<A> {
-    let (mut entries, _) = array.into_raw_vec_and_offset();
-    entries.resize(rows * columns, A::zero());
-    Array2::from_shape_vec((rows, columns), entries).expect("there are rows * columns entries")
-}
-
 /// The entries of whole rows of an array in standard layout.
 fn flat<A>(rows: ArrayViewMut2<'_, A>) -> &mut [A] {
     rows.into_slice()
+        .expect("whole rows of an array in standard layout are contiguous")
+}
+
+/// As [`flat`], to read.
+fn flat_ref<'a, A>(rows: &'a ArrayView2<'_, A>) -> &'a [A] {
+    rows.as_slice()
         .expect("whole rows of an array in standard layout are contiguous")
 }
 

@@ -4,13 +4,14 @@ use modalign_core::Scalar;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
 
 use crate::NnError;
+use crate::memory::resized;
 
 /// The layout `[P, ·]` of a batch of sequences, P = Σ lengths.
 ///
 /// Rows are sorted by falling length, ties in their order. Step t holds one line for every row
 /// longer than t; steps follow each other. The lines of a step are therefore the first lines of the
 /// step before it, without those that have ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Packing {
     /// The row of the batch at each place of the sorted order.
     order: Vec<usize>,
@@ -24,6 +25,13 @@ pub(super) struct Packing {
 
 impl Packing {
     pub(super) fn new(lengths: &[usize], steps: usize) -> Result<Self, NnError> {
+        let mut packing = Self::default();
+        packing.set(lengths, steps)?;
+        Ok(packing)
+    }
+
+    /// Becomes the layout of another batch in the same memory.
+    pub(super) fn set(&mut self, lengths: &[usize], steps: usize) -> Result<(), NnError> {
         if let Some(row) = lengths.iter().position(|&length| length > steps) {
             return Err(NnError::Length {
                 operation: "lstm",
@@ -32,26 +40,27 @@ impl Packing {
                 steps,
             });
         }
-        let mut order: Vec<usize> = (0..lengths.len()).collect();
-        order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
-        let lengths: Vec<usize> = order.iter().map(|&row| lengths[row]).collect();
-        let longest = lengths.first().copied().unwrap_or(0);
-        let mut offsets = Vec::with_capacity(longest + 1);
-        let (mut offset, mut active) = (0, lengths.len());
-        offsets.push(0);
+        self.steps = steps;
+        self.order.clear();
+        self.order.extend(0..lengths.len());
+        // With ties broken by their row, no two are equal, and this needs no memory.
+        self.order
+            .sort_unstable_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+        self.lengths.clear();
+        self.lengths
+            .extend(self.order.iter().map(|&row| lengths[row]));
+        let longest = self.lengths.first().copied().unwrap_or(0);
+        let (mut offset, mut active) = (0, self.lengths.len());
+        self.offsets.clear();
+        self.offsets.push(0);
         for step in 0..longest {
-            while lengths[active - 1] <= step {
+            while self.lengths[active - 1] <= step {
                 active -= 1;
             }
             offset += active;
-            offsets.push(offset);
+            self.offsets.push(offset);
         }
-        Ok(Self {
-            order,
-            lengths,
-            offsets,
-            steps,
-        })
+        Ok(())
     }
 
     /// B, the rows of the batch.
@@ -79,6 +88,17 @@ impl Packing {
         self.offsets[step]..self.offsets[step + 1]
     }
 
+    /// How many of the first, longest rows have about half of the lines: at least 1 and fewer than
+    /// all of two or more.
+    pub(super) fn rows_of_half(&self) -> usize {
+        let (mut rows, mut lines) = (1, self.lengths[0]);
+        while rows + 1 < self.batch() && 2 * lines + self.lengths[rows] <= self.lines() {
+            lines += self.lengths[rows];
+            rows += 1;
+        }
+        rows
+    }
+
     /// The line of every row's sequence read from its last step to its first: line `i` of the
     /// mirrored layout is line `mirror()[i]` of this one, and the other way round.
     pub(super) fn mirror(&self) -> Vec<usize> {
@@ -93,7 +113,12 @@ impl Packing {
 
     /// `x [B, T, D]` without its padding, `[P, D]`.
     pub(super) fn pack<A: Scalar>(&self, x: ArrayView3<A>) -> Array2<A> {
-        let mut packed = Array2::zeros((self.lines(), x.dim().2));
+        self.pack_into(x, Array2::zeros((0, 0)))
+    }
+
+    /// As [`pack`](Self::pack), in the memory of `packed`.
+    pub(super) fn pack_into<A: Scalar>(&self, x: ArrayView3<A>, packed: Array2<A>) -> Array2<A> {
+        let mut packed = resized(packed, self.lines(), x.dim().2);
         for step in 0..self.longest() {
             for (place, line) in self.lines_of(step).enumerate() {
                 packed
@@ -156,6 +181,19 @@ mod tests {
                 };
                 assert_eq!(unpacked[[row, step, 0]], expected);
             }
+        }
+    }
+
+    #[test]
+    fn halves_have_about_as_many_lines() {
+        for (lengths, rows) in [
+            (vec![4, 4, 4, 4], 2),
+            (vec![1, 1, 1, 9, 2, 1], 1),
+            (vec![8, 4, 4, 4, 4], 2),
+            (vec![3, 0], 1),
+            (vec![2, 2], 1),
+        ] {
+            assert_eq!(Packing::new(&lengths, 9).unwrap().rows_of_half(), rows);
         }
     }
 
