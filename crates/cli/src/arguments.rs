@@ -76,6 +76,11 @@ pub struct SettingsArguments {
     #[arg(long, value_name = "KEY")]
     pub text_features: Option<String>,
 
+    /// Pretrained text encoder, a Hugging Face folder of the BERT family, to read the transcripts;
+    /// it is fine-tuned unless text_model.tuning says otherwise
+    #[arg(long, value_name = "FOLDER")]
+    pub text_model: Option<PathBuf>,
+
     /// Array of the data file that holds the audio features
     #[arg(long, value_name = "KEY")]
     pub audio_features: Option<String>,
@@ -132,6 +137,7 @@ Examples:
   modalign train --data unaligned_50.pkl --seeds 1111,1112,1113
   modalign train --data mosi.npz --text-features text_minilm --modalities text,audio
   modalign train --data sims.pkl --preset sims --recipe self_mm
+  modalign train --data mosi.npz --text-model bert-base-uncased --epochs 5
   modalign train --set objective.shared_information_weight=0.5 --set training.batch_size=64
 
 Everything is chosen on the validation split; the test split is read once, by the chosen model.")]

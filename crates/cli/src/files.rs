@@ -20,6 +20,9 @@ pub const REPORT: &str = "report.html";
 /// What the configuration is called.
 pub const CONFIG: &str = "config.toml";
 
+/// Where the tuned text encoder of the best run is, for `transformers` and others.
+pub const TEXT_ENCODER: &str = "text-encoder";
+
 /// Writes everything but the configuration and the log, which are there already.
 pub fn write(folder: &RunFolder, outcome: &Outcome<'_>) -> Result<(), CliError> {
     let experiment = outcome.experiment;
@@ -29,7 +32,9 @@ pub fn write(folder: &RunFolder, outcome: &Outcome<'_>) -> Result<(), CliError> 
     for (run, model) in experiment.runs.iter().zip(&experiment.models) {
         model.save(folder.file(&format!("checkpoints/{}.safetensors", file_name(&run.name))))?;
     }
-    experiment.models[experiment.best_run()].save(folder.file(BEST_CHECKPOINT))?;
+    let best = &experiment.models[experiment.best_run()];
+    best.save(folder.file(BEST_CHECKPOINT))?;
+    best.save_text_encoder(folder.file(TEXT_ENCODER))?;
     let report = report::page(outcome, &keys::to_toml(outcome.config))?;
     folder.write(REPORT, report.as_bytes())?;
     folder.write("metrics.json", &metrics(outcome)?)

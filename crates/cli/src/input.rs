@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use modalign::data::{self, Dataset, GeneratedConfig, ReadOptions, ReadReport, Split, generate};
+use modalign::encoders::Modality;
 use modalign::train::{Checkpoint, ExperimentConfig};
 
 use crate::arguments::SplitName;
@@ -32,7 +33,12 @@ impl Input {
                 report: None,
             });
         };
-        let features = config.data.modalities.iter();
+        // A text model reads what every file is searched for anyway.
+        let features = config
+            .data
+            .modalities
+            .iter()
+            .filter(|&&modality| modality != Modality::Text || config.text_model.is_none());
         let options = ReadOptions {
             features: Some(
                 features

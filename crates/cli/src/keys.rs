@@ -66,6 +66,44 @@ const KEYS: &[Key] = &[
         "column of labels that have several, from 0",
     ),
     key(
+        "text_model",
+        "A pretrained encoder that reads the transcripts in place of text features.",
+    ),
+    key(
+        "text_model.folder",
+        "Hugging Face folder of the BERT family",
+    ),
+    key(
+        "text_model.tuning",
+        "what of it is trained: \"full\", { last = 2 } (layers) or \"frozen\"",
+    ),
+    key(
+        "text_model.pooling",
+        "from the states of the tokens to one vector: \"cls\" or \"mean\"",
+    ),
+    key(
+        "text_model.max_tokens",
+        "longer transcripts lose their ends, 3 or more",
+    ),
+    key(
+        "text_model.learning_rate",
+        "learning rate of what is trained, above 0",
+    ),
+    key(
+        "text_model.weight_decay",
+        "weight decay of what is trained, biases and norms excepted, 0 or above",
+    ),
+    optional(
+        "text_model.cache",
+        "\"runs/.text-vectors\"",
+        "folder where the vectors of a frozen encoder are kept",
+    ),
+    optional(
+        "training.warm_up",
+        "0.1",
+        "part of all steps over which learning rates rise from 0, to fall to 0 over the others",
+    ),
+    key(
         "modalities",
         "The encoder and the unimodal head of each modality.",
     ),
@@ -419,6 +457,9 @@ mod tests {
 
     /// The kinds of tables that no preset has.
     const OTHER_KINDS: &str = r#"
+        [text_model]
+        folder = "folder"
+        cache = "folder"
         [objective.shared_information]
         distance = { kind = "redundancy_reduction" }
         separation = { kind = "saturating", scale = 0.25 }

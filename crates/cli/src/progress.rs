@@ -265,6 +265,10 @@ impl Observer for Progress {
             } => {
                 self.run_finished(run, best_epoch, valid);
             }
+            Event::TextsTruncated { texts, rows } => self.note(&format!(
+                "{texts} of {rows} transcripts are longer than text_model.max_tokens and lost their \
+                 ends"
+            )),
             _ => {}
         }
     }

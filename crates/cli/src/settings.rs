@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use modalign::encoders::Modality;
 use modalign::metrics::Convention;
-use modalign::train::{ExperimentConfig, Recipe, TrainError};
+use modalign::train::{ExperimentConfig, Recipe, TextModelConfig, TrainError};
 use serde::Deserialize;
 use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::arguments::{Assignment, Preset, SettingsArguments};
+
+/// Where `--text-model` keeps the vectors of a frozen encoder.
+const TEXT_CACHE: &str = "runs/.text-vectors";
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
@@ -103,6 +106,13 @@ fn apply_flags(config: &mut ExperimentConfig, arguments: &SettingsArguments) {
             };
             target.features.clone_from(key);
         }
+    }
+    if let Some(folder) = &arguments.text_model {
+        let text_model = config.text_model.get_or_insert_with(|| TextModelConfig {
+            cache: Some(TEXT_CACHE.into()),
+            ..TextModelConfig::default()
+        });
+        text_model.folder.clone_from(folder);
     }
     if let Some(seeds) = &arguments.seeds {
         config.seeds.clone_from(seeds);

@@ -7,8 +7,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EncoderError, LstmEncoder, LstmEncoderCache, LstmEncoderConfig, PooledConfig, PooledEncoder,
-    PooledEncoderCache, Statistics,
+    BertCache, BertEncoder, EncoderError, LstmEncoder, LstmEncoderCache, LstmEncoderConfig,
+    PooledConfig, PooledEncoder, PooledEncoderCache, Statistics, TokenBatch,
 };
 
 /// Which encoder, and its size.
@@ -85,6 +85,9 @@ pub enum Encoder<A> {
     Pooled(PooledEncoder<A>),
     /// See [`EncoderConfig::Lstm`].
     Lstm(LstmEncoder<A>),
+    /// A pretrained text encoder, read from a folder instead of drawn. Its steps are tokens, as
+    /// [`TokenBatch::to_steps`] makes them.
+    Bert(Box<BertEncoder<A>>),
 }
 
 /// What the backward pass of [`Encoder`] needs.
@@ -96,6 +99,7 @@ enum Inner<A> {
     Identity,
     Pooled(PooledEncoderCache<A>),
     Lstm(LstmEncoderCache<A>),
+    Bert(BertCache<A>),
 }
 
 /// Memory that [`Encoder::infer_into`] uses again.
@@ -132,6 +136,7 @@ impl<A: Scalar> Encoder<A> {
             Self::Identity { input_size } => *input_size,
             Self::Pooled(encoder) => encoder.linear.output_size(),
             Self::Lstm(encoder) => encoder.linear.output_size(),
+            Self::Bert(encoder) => encoder.output_size(),
         }
     }
 
@@ -157,6 +162,10 @@ impl<A: Scalar> Encoder<A> {
                 let (y, cache) = encoder.forward(x, lengths, rng)?;
                 (y, EncoderCache(Inner::Lstm(cache)))
             }
+            Self::Bert(encoder) => {
+                let (y, cache) = encoder.forward(&TokenBatch::from_steps(x, lengths)?, rng)?;
+                (y, EncoderCache(Inner::Bert(cache)))
+            }
         })
     }
 
@@ -179,11 +188,12 @@ impl<A: Scalar> Encoder<A> {
             }
             Self::Pooled(encoder) => encoder.infer(x, lengths),
             Self::Lstm(encoder) => encoder.infer(x, lengths),
+            Self::Bert(encoder) => encoder.infer(&TokenBatch::from_steps(x, lengths)?),
         }
     }
 
     /// As [`infer`](Self::infer), into `y`, which takes the shape of the result. Nothing is allocated
-    /// once sequences as long have been seen.
+    /// once sequences as long have been seen, except by a text encoder.
     ///
     /// # Errors
     ///
@@ -204,6 +214,10 @@ impl<A: Scalar> Encoder<A> {
             }
             Self::Pooled(encoder) => encoder.infer_into(x, lengths, workspace, y),
             Self::Lstm(encoder) => encoder.infer_into(x, lengths, workspace, y),
+            Self::Bert(encoder) => {
+                *y = encoder.infer(&TokenBatch::from_steps(x, lengths)?)?;
+                Ok(())
+            }
         }
     }
 
@@ -227,6 +241,9 @@ impl<A: Scalar> Encoder<A> {
             (Self::Lstm(encoder), Inner::Lstm(cache), Self::Lstm(grads)) => {
                 encoder.backward(cache, dy, grads)
             }
+            (Self::Bert(encoder), Inner::Bert(cache), Self::Bert(grads)) => {
+                encoder.backward(cache, dy, grads)
+            }
             _ => Err(EncoderError::Kind),
         }
     }
@@ -238,6 +255,7 @@ impl<A: Scalar> Parameters<A> for Encoder<A> {
             Self::Identity { .. } => {}
             Self::Pooled(encoder) => encoder.visit(path, visitor),
             Self::Lstm(encoder) => encoder.visit(path, visitor),
+            Self::Bert(encoder) => encoder.visit(path, visitor),
         }
     }
 
@@ -250,6 +268,7 @@ impl<A: Scalar> Parameters<A> for Encoder<A> {
             Self::Identity { .. } => {}
             Self::Pooled(encoder) => encoder.visit_mut(path, visitor),
             Self::Lstm(encoder) => encoder.visit_mut(path, visitor),
+            Self::Bert(encoder) => encoder.visit_mut(path, visitor),
         }
     }
 
@@ -262,6 +281,7 @@ impl<A: Scalar> Parameters<A> for Encoder<A> {
         match (self, other) {
             (Self::Pooled(encoder), Self::Pooled(other)) => encoder.zip_mut(other, path, visitor),
             (Self::Lstm(encoder), Self::Lstm(other)) => encoder.zip_mut(other, path, visitor),
+            (Self::Bert(encoder), Self::Bert(other)) => encoder.zip_mut(other, path, visitor),
             _ => {}
         }
     }
@@ -273,6 +293,7 @@ impl<A: Scalar> Parameters<A> for Encoder<A> {
             },
             Self::Pooled(encoder) => Self::Pooled(encoder.zeros_like()),
             Self::Lstm(encoder) => Self::Lstm(encoder.zeros_like()),
+            Self::Bert(encoder) => Self::Bert(Box::new(encoder.zeros_like())),
         }
     }
 }

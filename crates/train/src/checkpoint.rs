@@ -2,16 +2,21 @@
 
 use std::path::Path;
 
-use modalign_core::{Store, Stream, rng};
+use modalign_core::{Store, StoreError, Stream, rng};
 use modalign_data::Standardizer;
+use modalign_encoders::{Encoder, Modality};
 use ndarray::{Array1, array};
 
 use crate::model::Model;
-use crate::prepared::Preparation;
+use crate::prepared::{Preparation, text_encoder};
+use crate::text_model::TextModel;
 use crate::{ExperimentConfig, TrainError};
 
 /// The version of the layout of arrays and metadata, raised when it changes.
 const FORMAT: &str = "1";
+
+/// The metadata entry of a text model.
+const TEXT_MODEL: &str = "text_model";
 
 /// A trained model: configuration, seed, standardisation and weights.
 #[derive(Debug, Clone)]
@@ -38,6 +43,30 @@ impl Checkpoint {
         &self.model
     }
 
+    /// Writes the tuned text encoder into a new folder that `transformers` reads; nothing if there is
+    /// none. Says whether there is.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Store`] or [`TrainError::Encoder`] with the path.
+    pub fn save_text_encoder(&self, folder: impl AsRef<Path>) -> Result<bool, TrainError> {
+        let text_model = self
+            .preparation
+            .iter()
+            .find_map(|one| one.text_model.as_ref());
+        let encoder = self.model.text.as_ref().map(|branch| &branch.encoder);
+        let (Some(text_model), Some(Encoder::Bert(encoder))) = (text_model, encoder) else {
+            return Ok(false);
+        };
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Io {
+            path: folder.to_owned(),
+            source,
+        })?;
+        text_model.save(folder, encoder)?;
+        Ok(true)
+    }
+
     /// Writes the file whole or not at all.
     ///
     /// # Errors
@@ -61,6 +90,10 @@ impl Checkpoint {
         for one in &self.preparation {
             let modality = one.modality;
             store.insert(format!("input.{modality}.width"), &array![one.width as u64]);
+            if let Some(text_model) = &one.text_model {
+                let record = text_model.record()?;
+                store.metadata.insert(TEXT_MODEL.to_owned(), record);
+            }
             if let Some(standardizer) = &one.standardizer {
                 store.insert(format!("input.{modality}.mean"), &standardizer.mean);
                 store.insert(format!("input.{modality}.scale"), &standardizer.scale);
@@ -119,7 +152,16 @@ impl Checkpoint {
             .map(|modality| {
                 let width = store.array::<u64>(&format!("input.{modality}.width"))?;
                 let width = width.first().map_or(0, |&width| width as usize);
-                let standardizer = if config.data.standardize {
+                let text_model = match (modality, &config.text_model) {
+                    (Modality::Text, Some(text)) => {
+                        Some(TextModel::restore(path, entry(TEXT_MODEL)?, text)?)
+                    }
+                    _ => None,
+                };
+                let tokens = text_model
+                    .as_ref()
+                    .is_some_and(|text| text.tuned().is_some());
+                let standardizer = if config.data.standardize && !tokens {
                     Some(Standardizer {
                         mean: vector(format!("input.{modality}.mean"), width)?,
                         scale: vector(format!("input.{modality}.scale"), width)?,
@@ -134,12 +176,15 @@ impl Checkpoint {
                     features,
                     width,
                     standardizer,
+                    text_model,
                 })
             })
             .collect::<Result<Vec<_>, TrainError>>()?;
 
         let widths: Vec<_> = preparation.iter().map(|one| one.width).collect();
-        let mut model = Model::new(&config, &widths, &mut rng(seed, Stream::Initialisation))?;
+        let text = text_encoder(&preparation);
+        let initialisation = &mut rng(seed, Stream::Initialisation);
+        let mut model = Model::with_text_encoder(&config, &widths, text, initialisation)?;
         store.read_parameters("model", &mut model)?;
         Ok(Self {
             config,

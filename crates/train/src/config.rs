@@ -2,13 +2,14 @@
 
 use modalign_covariance::{PairWeights, SharedInformationConfig};
 use modalign_data::NonFinite;
-use modalign_encoders::{EncoderConfig, Modality, RegressionHeadConfig};
+use modalign_encoders::{Encoder, EncoderConfig, Modality, RegressionHeadConfig};
 use modalign_labels::LabelGeneratorConfig;
 use modalign_metrics::Convention;
 use modalign_nn::{Optimizer, OptimizerConfig, ParameterGroup};
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::{self, Recipe};
+use crate::text_model::{TextModelConfig, Tuning};
 use crate::{Model, TrainError};
 
 /// A whole experiment: data, model, objective, optimisation and seeds.
@@ -31,6 +32,8 @@ pub struct ExperimentConfig {
     pub seeds: Vec<u64>,
     /// What is read and how it is prepared.
     pub data: DataConfig,
+    /// A pretrained encoder that reads the transcripts; absent, text is features of the data.
+    pub text_model: Option<TextModelConfig>,
     /// The encoder and unimodal head of each modality.
     pub modalities: ModalityConfigs,
     /// The head on the concatenated representations.
@@ -177,6 +180,9 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Bound on the norm of a step's gradient; 0 for none.
     pub clip_gradient_norm: f64,
+    /// The part of all steps, up to `max_epochs`, over which the learning rates rise linearly from
+    /// 0, to fall linearly to 0 over the others. Absent, they are constant.
+    pub warm_up: Option<f64>,
 }
 
 impl Default for ExperimentConfig {
@@ -301,6 +307,25 @@ impl ExperimentConfig {
         }
         section("fusion", self.fusion.validate())?;
 
+        if let Some(text) = &self.text_model {
+            require(
+                !text.folder.as_os_str().is_empty(),
+                "text_model.folder",
+                "the folder of a pretrained encoder",
+                "nothing",
+            )?;
+            require(
+                text.tuning != Tuning::Last(0),
+                "text_model.tuning.last",
+                "at least 1",
+                0,
+            )?;
+            let tokens = text.max_tokens;
+            require(tokens >= 3, "text_model.max_tokens", "at least 3", tokens)?;
+            rate(text.learning_rate, "text_model.learning_rate")?;
+            decay(text.weight_decay, "text_model.weight_decay")?;
+        }
+
         let objective = &self.objective;
         let weight = objective.unimodal_weight;
         let allowed = weight >= 0.0 && weight.is_finite();
@@ -335,6 +360,10 @@ impl ExperimentConfig {
         ] {
             require(count > 0, key, "at least 1", count)?;
         }
+        if let Some(part) = training.warm_up {
+            let allowed = (0.0..1.0).contains(&part);
+            require(allowed, "training.warm_up", "in [0, 1)", part)?;
+        }
         let bound = training.clip_gradient_norm;
         let allowed = bound >= 0.0 && bound.is_finite();
         require(allowed, "training.clip_gradient_norm", "0 or above", bound)?;
@@ -351,7 +380,9 @@ impl ExperimentConfig {
 }
 
 impl ExperimentConfig {
-    /// The optimiser of a model: one group for each encoder, one for all heads and projections.
+    /// The optimiser of a model: one group for each encoder, one for all heads and projections. A
+    /// tuned text model has one with decay, one without for biases and norms, and one without steps
+    /// for what is frozen.
     pub(crate) fn new_optimizer(&self, model: &Model<f32>) -> Result<Optimizer<f32>, TrainError> {
         let mut groups = vec![self.heads];
         groups.extend(Modality::ALL.map(|modality| {
@@ -361,7 +392,40 @@ impl ExperimentConfig {
                 weight_decay: config.weight_decay,
             }
         }));
+        let tuned = match (&model.text, &self.text_model) {
+            (Some(branch), Some(text)) => match &branch.encoder {
+                Encoder::Bert(encoder) => Some((encoder, text, groups.len())),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((_, text, _)) = tuned {
+            let &TextModelConfig {
+                learning_rate,
+                weight_decay,
+                ..
+            } = text;
+            for (learning_rate, weight_decay) in [
+                (learning_rate, weight_decay),
+                (learning_rate, 0.0),
+                (0.0, 0.0),
+            ] {
+                groups.push(ParameterGroup {
+                    learning_rate,
+                    weight_decay,
+                });
+            }
+        }
         let group = |name: &str| {
+            if let (Some((encoder, _, first)), Some(name)) =
+                (tuned, name.strip_prefix("text.encoder."))
+            {
+                let undecayed = name.ends_with(".bias") || name.contains("norm.");
+                return match encoder.is_trained(name) {
+                    true => first + usize::from(undecayed),
+                    false => first + 2,
+                };
+            }
             Modality::ALL
                 .into_iter()
                 .position(|modality| name.starts_with(&format!("{modality}.encoder.")))

@@ -110,6 +110,9 @@ pub enum TrainError {
         /// How far from it a label may be.
         limit: f64,
     },
+    /// A text model has nothing to read.
+    #[error("the data has neither raw_text nor text_bert, one of which the text model reads")]
+    NoText,
     /// A checkpoint's metadata cannot be understood.
     #[error("{}: {reason}", path.display())]
     Checkpoint {

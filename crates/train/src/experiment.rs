@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::prepared::PreparedData;
 use crate::trainer::{RunId, TrainedRun, Trainer};
 use crate::{
-    Checkpoint, EpochRecord, ExperimentConfig, Observer, Prediction, Predictor, TrainError,
+    Checkpoint, EpochRecord, Event, ExperimentConfig, Observer, Prediction, Predictor, TrainError,
 };
 
 /// One run: one seed, on the given splits or on one fold.
@@ -174,6 +174,12 @@ fn seeds(
     observer: &dyn Observer,
 ) -> Result<Vec<(RunResult, Checkpoint)>, TrainError> {
     let data = PreparedData::new(config, dataset)?;
+    if data.truncated > 0 {
+        observer.observe(&Event::TextsTruncated {
+            texts: data.truncated,
+            rows: data.train.len() + data.valid.len(),
+        });
+    }
     config
         .seeds
         .par_iter()

@@ -12,6 +12,7 @@ mod predictor;
 mod prepared;
 mod recipe;
 mod scorer;
+mod text_model;
 mod trainer;
 
 pub use crate::{
@@ -29,4 +30,5 @@ pub use crate::{
     predictor::{Prediction, Predictor, Representation},
     recipe::Recipe,
     scorer::{Scorer, Scores},
+    text_model::{TextModelConfig, Tuning},
 };

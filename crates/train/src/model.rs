@@ -15,8 +15,8 @@
 use modalign_core::{Scalar, impl_parameters};
 use modalign_data::Sequences;
 use modalign_encoders::{
-    Encoder, EncoderCache, Modality, ProjectionHead, ProjectionHeadCache, RegressionHead,
-    RegressionHeadCache,
+    BertEncoder, Encoder, EncoderCache, Modality, ProjectionHead, ProjectionHeadCache,
+    RegressionHead, RegressionHeadCache,
 };
 use modalign_fusion::{Concatenation, ConcatenationCache};
 use modalign_nn::Fixed;
@@ -133,12 +133,35 @@ impl<A: Scalar> Model<A> {
         widths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<Self, TrainError> {
+        Self::with_text_encoder(config, widths, None, rng)
+    }
+
+    /// As [`new`](Self::new), with a pretrained encoder in the place of the text encoder that the
+    /// configuration describes. Its input is tokens, as
+    /// [`TokenBatch::to_steps`](modalign_encoders::TokenBatch::to_steps) makes them.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_text_encoder(
+        config: &ExperimentConfig,
+        widths: &[usize],
+        mut text: Option<BertEncoder<A>>,
+        rng: &mut impl Rng,
+    ) -> Result<Self, TrainError> {
         let shared = config.uses_shared_information();
         let mut branches = [None, None, None];
         let mut fusion_width = 0;
         for (modality, &width) in config.modalities_in_use().zip(widths) {
             let settings = config.modality(modality);
-            let encoder = Encoder::new(&settings.encoder, width, rng)?;
+            let pretrained = match modality {
+                Modality::Text => text.take(),
+                _ => None,
+            };
+            let encoder = match pretrained {
+                Some(encoder) => Encoder::Bert(Box::new(encoder)),
+                None => Encoder::new(&settings.encoder, width, rng)?,
+            };
             let size = encoder.output_size();
             let head = RegressionHead::new(size, &settings.head, rng)?;
             let projection = shared

@@ -14,6 +14,13 @@ pub trait Observer: Sync {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Transcripts were longer than the text model's limit and lost their ends.
+    TextsTruncated {
+        /// How many.
+        texts: usize,
+        /// Of how many training and validation rows.
+        rows: usize,
+    },
     /// A run begins.
     RunStarted {
         /// Its place among the runs, from 0.

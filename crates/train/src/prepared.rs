@@ -1,32 +1,45 @@
 //! A data set as the model takes it: chosen modalities, standardised, labels around neutral.
 
 use indexmap::IndexMap;
-use modalign_data::{Dataset, Split, Standardizer};
-use modalign_encoders::Modality;
+use modalign_data::{Dataset, Sequences, Split, Standardizer};
+use modalign_encoders::{BertEncoder, Modality};
 
+use crate::text_model::TextModel;
 use crate::{ExperimentConfig, TrainError};
 
 /// How the features of one modality become the model's input.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Preparation {
     pub modality: Modality,
     /// The key of its features.
     pub features: String,
     /// Features a step.
     pub width: usize,
-    /// Fitted on the training split; absent when the configuration turns standardising off.
+    /// Fitted on the training split; absent when the configuration turns standardising off, and for
+    /// tokens.
     pub standardizer: Option<Standardizer>,
+    /// What makes the features from transcripts; absent if the data has them.
+    pub text_model: Option<TextModel>,
 }
 
 impl Preparation {
-    /// Fits the preparation of every modality in use on the training split.
-    fn fit(config: &ExperimentConfig, train: &Split) -> Result<Vec<Self>, TrainError> {
+    /// Fits the preparation of every modality in use on the training split, whose sequences come
+    /// with it.
+    fn fit(config: &ExperimentConfig, train: &Split) -> Result<Vec<(Self, Read)>, TrainError> {
         config
             .modalities_in_use()
             .map(|modality| {
                 let features = config.modality(modality).features.clone();
-                let sequences = train.feature(&features)?;
-                let standardizer = if config.data.standardize {
+                let text_model = match (modality, &config.text_model) {
+                    (Modality::Text, Some(text)) => Some(TextModel::load(text)?),
+                    _ => None,
+                };
+                let tokens = text_model
+                    .as_ref()
+                    .is_some_and(|text| text.tuned().is_some());
+                let read = Read::new(text_model.as_ref(), &features, train)?;
+                let sequences = &read.sequences;
+                let standardizer = if config.data.standardize && !tokens {
                     let fitted = Standardizer::fit(sequences)?;
                     Some(Standardizer {
                         clip: Some(config.data.clip),
@@ -35,14 +48,55 @@ impl Preparation {
                 } else {
                     None
                 };
-                Ok(Self {
+                let preparation = Self {
                     modality,
                     width: sequences.width(),
                     features,
                     standardizer,
-                })
+                    text_model,
+                };
+                Ok((preparation, read))
             })
             .collect()
+    }
+
+    fn apply(&self, read: Read) -> Result<(String, Sequences), TrainError> {
+        let mut sequences = read.sequences;
+        let found = sequences.width();
+        if found != self.width {
+            return Err(TrainError::Width {
+                modality: self.modality,
+                expected: self.width,
+                found,
+            });
+        }
+        if let Some(standardizer) = &self.standardizer {
+            standardizer.apply(&mut sequences)?;
+        }
+        Ok((self.features.clone(), sequences))
+    }
+}
+
+/// The sequences of one modality as they come, and how many transcripts lost their ends.
+struct Read {
+    sequences: Sequences,
+    truncated: usize,
+}
+
+impl Read {
+    fn new(
+        text_model: Option<&TextModel>,
+        features: &str,
+        split: &Split,
+    ) -> Result<Self, TrainError> {
+        let (sequences, truncated) = match text_model {
+            Some(text_model) => text_model.sequences(split)?,
+            None => (split.feature(features)?.clone(), 0),
+        };
+        Ok(Self {
+            sequences,
+            truncated,
+        })
     }
 }
 
@@ -52,22 +106,28 @@ pub(crate) fn prepare(
     neutral_label: f32,
     split: &Split,
 ) -> Result<Split, TrainError> {
-    let mut features = IndexMap::new();
-    for one in preparation {
-        let mut sequences = split.feature(&one.features)?.clone();
-        let found = sequences.width();
-        if found != one.width {
-            return Err(TrainError::Width {
-                modality: one.modality,
-                expected: one.width,
-                found,
-            });
-        }
-        if let Some(standardizer) = &one.standardizer {
-            standardizer.apply(&mut sequences)?;
-        }
-        features.insert(one.features.clone(), sequences);
-    }
+    let reads = read(preparation, split)?;
+    assemble(preparation, neutral_label, split, reads)
+}
+
+fn read(preparation: &[Preparation], split: &Split) -> Result<Vec<Read>, TrainError> {
+    preparation
+        .iter()
+        .map(|one| Read::new(one.text_model.as_ref(), &one.features, split))
+        .collect()
+}
+
+fn assemble(
+    preparation: &[Preparation],
+    neutral_label: f32,
+    split: &Split,
+    reads: Vec<Read>,
+) -> Result<Split, TrainError> {
+    let features = preparation
+        .iter()
+        .zip(reads)
+        .map(|(one, read)| one.apply(read))
+        .collect::<Result<IndexMap<_, _>, _>>()?;
     Ok(Split {
         id: split.id.clone(),
         raw_text: None,
@@ -84,6 +144,8 @@ pub(crate) struct PreparedData {
     pub preparation: Vec<Preparation>,
     pub train: Split,
     pub valid: Split,
+    /// Transcripts of both that lost their ends.
+    pub truncated: usize,
 }
 
 impl PreparedData {
@@ -97,15 +159,22 @@ impl PreparedData {
                 purpose: "for a covariance",
             });
         }
-        let preparation = Preparation::fit(config, &dataset.train)?;
+        let fitted = Preparation::fit(config, &dataset.train)?;
+        let (preparation, train): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
+        let valid = read(&preparation, &dataset.valid)?;
+        let truncated = train.iter().chain(&valid).map(|read| read.truncated).sum();
         let neutral = config.data.neutral_label;
-        let train = prepare(&preparation, neutral, &dataset.train)?;
-        let valid = prepare(&preparation, neutral, &dataset.valid)?;
         Ok(Self {
+            train: assemble(&preparation, neutral, &dataset.train, train)?,
+            valid: assemble(&preparation, neutral, &dataset.valid, valid)?,
             preparation,
-            train,
-            valid,
+            truncated,
         })
+    }
+
+    /// The pretrained text encoder to train, if there is one.
+    pub fn text_encoder(&self) -> Option<BertEncoder<f32>> {
+        text_encoder(&self.preparation)
     }
 
     /// The keys of the features, in the order of the model.
@@ -115,4 +184,11 @@ impl PreparedData {
             .map(|one| one.features.as_str())
             .collect()
     }
+}
+
+/// The text encoder of a model for this preparation, if it is not the one of the configuration.
+pub(crate) fn text_encoder(preparation: &[Preparation]) -> Option<BertEncoder<f32>> {
+    preparation
+        .iter()
+        .find_map(|one| one.text_model.as_ref()?.tuned().cloned())
 }

@@ -71,6 +71,7 @@ pub(crate) fn modalign(convention: Convention) -> ExperimentConfig {
     ExperimentConfig {
         seeds: SEEDS.to_vec(),
         data: data(convention, true),
+        text_model: None,
         modalities: ModalityConfigs {
             text: modality(Modality::Text, pooled(128), 0.0),
             audio: modality(Modality::Audio, lstm(), 0.3),
@@ -187,6 +188,7 @@ pub(crate) fn self_mm(convention: Convention) -> ExperimentConfig {
     ExperimentConfig {
         seeds: SEEDS.to_vec(),
         data: data(convention, false),
+        text_model: None,
         modalities: ModalityConfigs {
             text: ModalityConfig {
                 features: Modality::Text.name().to_owned(),
@@ -224,6 +226,7 @@ pub(crate) fn self_mm(convention: Convention) -> ExperimentConfig {
             max_epochs: NO_EPOCH_LIMIT,
             patience: 8,
             clip_gradient_norm: 0.0,
+            warm_up: None,
         },
     }
 }
@@ -273,6 +276,7 @@ impl Default for TrainingConfig {
             max_epochs: 60,
             patience: 10,
             clip_gradient_norm: 5.0,
+            warm_up: None,
         }
     }
 }

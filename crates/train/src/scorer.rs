@@ -72,7 +72,8 @@ impl<'a> Scorer<'a> {
     }
 
     /// The scores of an utterance with features `[T, D]` of each modality that the model reads, in
-    /// the order text, audio, vision; a vector is one step. They are the same as those of
+    /// the order text, audio, vision; a vector is one step. A text model's features are its tokens or,
+    /// frozen, its vector, not the transcript. They are the same as those of
     /// [`predict`](crate::Predictor::predict) up to rounding.
     ///
     /// # Errors

@@ -4,10 +4,10 @@ use modalign_core::{ChaCha8Rng, Parameters, Stream, rng};
 use modalign_data::{Split, epoch_order};
 use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
-use modalign_nn::{Optimizer, clip_gradient_norm, global_norm};
+use modalign_nn::{LinearWarmup, Optimizer, clip_gradient_norm, global_norm};
 use ndarray::{Array1, Array2, s};
 
-use crate::config::{Accumulation, ExperimentConfig};
+use crate::config::{Accumulation, ExperimentConfig, TrainingConfig};
 use crate::model::{Input, Model};
 use crate::objective::{Objective, Targets};
 use crate::prepared::{Preparation, PreparedData};
@@ -45,6 +45,7 @@ pub(crate) struct Trainer<'a> {
     model: Model<f32>,
     gradients: Model<f32>,
     optimizer: Optimizer<f32>,
+    schedule: Option<LinearWarmup>,
     objective: Objective<f32>,
     labels: Option<(LabelGenerator, LabelState<f32>)>,
     order: ChaCha8Rng,
@@ -69,7 +70,9 @@ impl<'a> Trainer<'a> {
         observer: &'a dyn Observer,
     ) -> Result<Self, TrainError> {
         let widths: Vec<_> = data.preparation.iter().map(|one| one.width).collect();
-        let model = Model::new(config, &widths, &mut rng(run.seed, Stream::Initialisation))?;
+        let initialisation = &mut rng(run.seed, Stream::Initialisation);
+        let text = data.text_encoder();
+        let model = Model::with_text_encoder(config, &widths, text, initialisation)?;
         let gradients = model.zeros_like();
         let optimizer = config.new_optimizer(&model)?;
         let labels = if config.uses_label_generator() {
@@ -103,6 +106,7 @@ impl<'a> Trainer<'a> {
             run,
             gradients,
             optimizer,
+            schedule: schedule(&config.training, data.train.len()),
             objective: Objective::new(config)?,
             labels,
             order: rng(run.seed, Stream::Order),
@@ -273,7 +277,11 @@ impl<'a> Trainer<'a> {
         } else {
             global_norm(&self.gradients)
         };
-        self.optimizer.step(&mut self.model, &self.gradients, 1.0)?;
+        let factor = self
+            .schedule
+            .map_or(1.0, |schedule| schedule.factor(self.optimizer.steps()));
+        self.optimizer
+            .step(&mut self.model, &self.gradients, factor)?;
         Ok(norm)
     }
 
@@ -344,6 +352,21 @@ impl<'a> Trainer<'a> {
                 .map_or_else(String::new, |&row| self.data.train.id[row].clone()),
         })
     }
+}
+
+/// The course of the learning rates of a run that goes to its last epoch.
+fn schedule(training: &TrainingConfig, rows: usize) -> Option<LinearWarmup> {
+    let batches = rows.div_ceil(training.batch_size);
+    let steps = if training.step_trailing_batches {
+        batches.div_ceil(training.accumulation_steps)
+    } else {
+        batches / training.accumulation_steps
+    };
+    let total_steps = (steps * training.max_epochs).max(1) as u64;
+    training.warm_up.map(|part| LinearWarmup {
+        warmup_steps: (part * total_steps as f64) as u64,
+        total_steps,
+    })
 }
 
 /// Linear interpolation between the two nearest of sorted values, as NumPy's default.

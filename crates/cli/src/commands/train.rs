@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use modalign::data::Dataset;
+use modalign::encoders::Modality;
 use modalign::train::{self, Experiment, ExperimentConfig, Observer, TrainError, Variant};
 
 use crate::arguments::{DataArgument, RunArguments, SettingsArguments, Train, VariantArguments};
@@ -97,6 +98,9 @@ pub fn introduce(progress: &Progress, input: &Input, config: &ExperimentConfig) 
         .modalities
         .iter()
         .map(|&modality| {
+            if let (Modality::Text, Some(text)) = (modality, &config.text_model) {
+                return format!("text by {}", text.folder.display());
+            }
             let key = &config.modality(modality).features;
             match train.features.get(key) {
                 Some(sequences) => {

@@ -1,7 +1,7 @@
 //! Tokens of several texts, and their layout without padding.
 
 use modalign_core::{Scalar, check_shape};
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 
 use crate::EncoderError;
 
@@ -30,6 +30,54 @@ pub(crate) struct PackedTokens {
 }
 
 impl TokenBatch {
+    /// The tokens as steps of two numbers, `[B, L, 2]` with the lengths of the rows: a token's id and
+    /// its segment, exact in every float up to 2²⁴. Tokens of a row close up, so that positions are
+    /// kept where the mask has no gap.
+    pub fn to_steps(&self) -> (Array3<f32>, Vec<usize>) {
+        let (rows, columns) = self.mask.dim();
+        let mut steps = Array3::zeros((rows, columns.max(1), 2));
+        let mut lengths = vec![0; rows];
+        for ((row, column), _) in self.mask.indexed_iter().filter(|(_, on)| **on) {
+            steps[[row, lengths[row], 0]] = self.ids[[row, column]] as f32;
+            steps[[row, lengths[row], 1]] = self.token_types[[row, column]] as f32;
+            lengths[row] += 1;
+        }
+        (steps, lengths)
+    }
+
+    /// The tokens that [`to_steps`](Self::to_steps) made steps of.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Shape`] if a step is not two numbers or there is not a length a row,
+    /// [`EncoderError::Length`] for a length of 0 or beyond the steps.
+    pub fn from_steps<A: Scalar>(
+        steps: ArrayView3<A>,
+        lengths: &[usize],
+    ) -> Result<Self, EncoderError> {
+        let (rows, columns, _) = steps.dim();
+        check_shape("token batch", "steps", steps.shape(), &[rows, columns, 2])?;
+        check_shape("token batch", "lengths", &[lengths.len()], &[rows])?;
+        let outside = |length: usize| length == 0 || length > columns;
+        if let Some(row) = lengths.iter().position(|&length| outside(length)) {
+            return Err(EncoderError::Length {
+                row,
+                steps: columns,
+                found: lengths[row],
+            });
+        }
+        // Conversion to an integer saturates: what is no index becomes one that no table has, or 0.
+        let integers = |number: usize| {
+            let column = steps.index_axis(Axis(2), number);
+            column.mapv(|value| value.as_f64() as u32)
+        };
+        Ok(Self {
+            ids: integers(0),
+            mask: Array2::from_shape_fn((rows, columns), |(row, step)| step < lengths[row]),
+            token_types: integers(1),
+        })
+    }
+
     pub(crate) fn pack(&self) -> Result<PackedTokens, EncoderError> {
         let shape = self.ids.shape();
         check_shape("token batch", "mask", self.mask.shape(), shape)?;
@@ -92,6 +140,27 @@ mod tests {
         assert_eq!(packed.lengths, [2, 1]);
         let padded = batch.unpack(array![[1.0], [2.0], [3.0]].view());
         assert_eq!(padded, array![[[1.0], [0.0], [2.0]], [[0.0], [3.0], [0.0]]]);
+    }
+
+    #[test]
+    fn steps_are_the_tokens() {
+        let batch = TokenBatch {
+            ids: array![[5, 6, 7], [8, 0, 0]],
+            mask: array![[true, true, true], [true, false, false]],
+            token_types: array![[0, 0, 1], [1, 0, 0]],
+        };
+        let (steps, lengths) = batch.to_steps();
+        assert_eq!(lengths, [3, 1]);
+        assert_eq!(
+            TokenBatch::from_steps(steps.view(), &lengths).unwrap(),
+            batch
+        );
+        for lengths in [[0, 1], [3, 4]] {
+            let refused = TokenBatch::from_steps(steps.view(), &lengths);
+            assert!(matches!(refused, Err(EncoderError::Length { .. })));
+        }
+        let refused = TokenBatch::from_steps(steps.view(), &[3]);
+        assert!(matches!(refused, Err(EncoderError::Shape(_))));
     }
 
     #[test]

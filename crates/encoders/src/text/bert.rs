@@ -16,7 +16,7 @@ use rand::Rng;
 
 use crate::text::config::{BertConfig, Pooling};
 use crate::text::embeddings::{BertEmbeddings, BertEmbeddingsCache};
-use crate::text::folder::read_weights;
+use crate::text::folder::{read_weights, write_weights};
 use crate::{EncoderError, TokenBatch};
 
 /// A text encoder of the BERT family and, at the same time, the type of its gradient.
@@ -65,17 +65,21 @@ pub struct BertEncoder<A> {
     /// From states to states.
     pub layers: Vec<TransformerLayer<A>>,
     pooling: Fixed<A, Pooling>,
+    /// The embeddings and this many of the first layers stay as they are; nothing does if absent.
+    frozen_layers: Fixed<A, Option<usize>>,
 }
 impl_parameters!(BertEncoder {
     embeddings,
     layers,
-    pooling
+    pooling,
+    frozen_layers
 });
 
 /// What the backward pass of [`BertEncoder`] needs.
 #[derive(Debug)]
 pub struct BertCache<A> {
-    embeddings: BertEmbeddingsCache<A>,
+    /// Of what is trained.
+    embeddings: Option<BertEmbeddingsCache<A>>,
     layers: Vec<TransformerLayerCache<A>>,
     lengths: Vec<usize>,
 }
@@ -96,6 +100,7 @@ impl<A: Scalar> BertEncoder<A> {
             embeddings,
             layers,
             pooling: Fixed::new(config.pooling),
+            frozen_layers: Fixed::new(None),
         })
     }
 
@@ -120,6 +125,35 @@ impl<A: Scalar> BertEncoder<A> {
         Ok(encoder)
     }
 
+    /// Writes a folder that [`load`](Self::load) and `transformers` read: `config.json` and
+    /// `model.safetensors` under their names, in f32. `config` is what the encoder was made with.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Io`] or [`EncoderError::Format`] for a file that cannot be written.
+    pub fn save(&self, folder: impl AsRef<Path>, config: &BertConfig) -> Result<(), EncoderError> {
+        let folder = folder.as_ref();
+        config.save(folder)?;
+        write_weights(&folder.join("model.safetensors"), self, hugging_face_name)
+    }
+
+    /// Trains the last `count` layers alone. The layers below and the embeddings stay as they are:
+    /// they run without dropout and get no gradient.
+    pub fn train_last_layers(&mut self, count: usize) {
+        self.frozen_layers = Fixed::new(Some(self.layers.len().saturating_sub(count)));
+    }
+
+    /// Whether the parameter of this dotted name is trained.
+    pub fn is_trained(&self, name: &str) -> bool {
+        let Some(frozen) = *self.frozen_layers else {
+            return true;
+        };
+        name.strip_prefix("layers.")
+            .and_then(|rest| rest.split('.').next())
+            .and_then(|index| index.parse::<usize>().ok())
+            .is_some_and(|index| index >= frozen)
+    }
+
     /// Width D of the representation.
     pub fn output_size(&self) -> usize {
         self.embeddings.norm.weight.len()
@@ -138,9 +172,18 @@ impl<A: Scalar> BertEncoder<A> {
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, BertCache<A>), EncoderError> {
         let tokens = batch.pack()?;
-        let (mut states, embeddings) = self.embeddings.forward_packed(&tokens, rng)?;
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
+        let (mut states, embeddings) = if self.frozen_layers.is_some() {
+            (self.embeddings.infer_packed(&tokens)?, None)
+        } else {
+            let (states, cache) = self.embeddings.forward_packed(&tokens, rng)?;
+            (states, Some(cache))
+        };
+        let (frozen, trained) = self.layers.split_at(self.frozen_layers.unwrap_or(0));
+        for layer in frozen {
+            states = layer.infer(states.view(), &tokens.lengths)?;
+        }
+        let mut layers = Vec::with_capacity(trained.len());
+        for layer in trained {
             let (next, cache) = layer.forward(states.view(), &tokens.lengths, rng)?;
             states = next;
             layers.push(cache);
@@ -187,13 +230,18 @@ impl<A: Scalar> BertEncoder<A> {
         let expected = [cache.lengths.len(), self.output_size()];
         check_shape("bert backward", "dy", dy.shape(), &expected)?;
         let mut dstates = self.pool_backward(dy, &cache.lengths);
-        let layers = self.layers.iter().zip(&mut grads.layers).zip(cache.layers);
+        let frozen = self.frozen_layers.unwrap_or(0);
+        let trained = self.layers[frozen..].iter();
+        let layers = trained.zip(&mut grads.layers[frozen..]).zip(cache.layers);
         for ((layer, grads), cache) in layers.rev() {
             dstates = layer.backward(cache, dstates.view(), grads)?;
         }
-        let embeddings = &mut grads.embeddings;
-        self.embeddings
-            .backward(cache.embeddings, dstates.view(), embeddings)
+        match cache.embeddings {
+            Some(cache) => self
+                .embeddings
+                .backward(cache, dstates.view(), &mut grads.embeddings),
+            None => Ok(()),
+        }
     }
 
     fn infer_packed(&self, batch: &TokenBatch) -> Result<(Array2<A>, Vec<usize>), EncoderError> {

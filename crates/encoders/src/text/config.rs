@@ -183,6 +183,37 @@ impl BertConfig {
         config.validate()?;
         Ok(config)
     }
+
+    /// Writes `config.json` into an existing folder.
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), EncoderError> {
+        let layer = &self.layer;
+        let activation = match layer.activation {
+            Activation::Gelu => "gelu",
+            Activation::Relu => "relu",
+            Activation::Tanh => "tanh",
+        };
+        let file = serde_json::json!({
+            "architectures": ["BertModel"],
+            "attention_probs_dropout_prob": layer.attention_dropout,
+            "hidden_act": activation,
+            "hidden_dropout_prob": layer.dropout,
+            "hidden_size": layer.hidden_size,
+            "intermediate_size": layer.intermediate_size,
+            "layer_norm_eps": layer.layer_norm_epsilon,
+            "max_position_embeddings": self.positions,
+            "model_type": "bert",
+            "num_attention_heads": layer.heads,
+            "num_hidden_layers": self.layers,
+            "position_embedding_type": "absolute",
+            "torch_dtype": "float32",
+            "type_vocab_size": self.token_types,
+            "vocab_size": self.vocabulary_size,
+        });
+        folder::write(
+            &folder.join("config.json"),
+            format!("{file:#}\n").as_bytes(),
+        )
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Files of a Hugging Face folder.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use half::{bf16, f16};
-use modalign_core::{Parameters, Scalar};
+use modalign_core::{Parameters, Scalar, Store, StoreError, write_atomically};
 use ndarray::ArrayViewMutD;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -13,10 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::EncoderError;
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, EncoderError> {
-    std::fs::read(path).map_err(|error| EncoderError::Io {
-        path: path.to_owned(),
-        kind: error.kind(),
-    })
+    std::fs::read(path).map_err(|error| io_error(path, &error))
 }
 
 pub(crate) fn format_error(
@@ -85,6 +83,34 @@ pub(crate) fn read_weights<A: Scalar>(
     match tensors.keys().next() {
         Some(left) => Err(unexpected(path, left)),
         None => Ok(()),
+    }
+}
+
+/// Writes `params` in f32, each under what `name` makes of its own.
+pub(crate) fn write_weights<A: Scalar>(
+    path: &Path,
+    params: &impl Parameters<A>,
+    name: impl Fn(&str) -> String,
+) -> Result<(), EncoderError> {
+    let mut store = Store::default();
+    for (own, view) in params.named_views() {
+        store.insert(name(&own), &view.mapv(|value| value.as_f64() as f32));
+    }
+    store.save(path).map_err(|error| match error {
+        StoreError::Io { source, .. } => io_error(path, &source),
+        other => format_error(path, "safetensors file", other),
+    })
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), EncoderError> {
+    write_atomically(path, |file| file.write_all(content)).map_err(|error| io_error(path, &error))
+}
+
+fn io_error(path: &Path, error: &std::io::Error) -> EncoderError {
+    EncoderError::Io {
+        path: path.to_owned(),
+        kind: error.kind(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From text to tokens, as the pretrained model was taught.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 
 use crate::text::config::BertConfig;
-use crate::text::folder::{format_error, json, read};
+use crate::text::folder::{format_error, json, read, write};
 use crate::{EncoderError, TokenBatch};
 
 /// `[CLS]` and `[SEP]` frame every text, so one of three tokens is the text's own.
@@ -68,6 +68,100 @@ impl TextTokenizer {
         config: &BertConfig,
         max_tokens: usize,
     ) -> Result<Self, EncoderError> {
+        let folder = folder.as_ref();
+        let (whole, words) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
+        if whole.exists() {
+            let content = read(&whole)?;
+            return Self::from_json(whole, &content, config, max_tokens);
+        }
+        let inner = word_piece(&words, &folder.join("tokenizer_config.json"))?;
+        Self::new(words, inner, config, max_tokens)
+    }
+
+    /// From the content of a `tokenizer.json`, which errors say is in `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn from_json(
+        path: impl Into<PathBuf>,
+        content: &[u8],
+        config: &BertConfig,
+        max_tokens: usize,
+    ) -> Result<Self, EncoderError> {
+        let path = path.into();
+        let inner = Tokenizer::from_bytes(content)
+            .map_err(|error| format_error(&path, "tokenizer", error))?;
+        Self::new(path, inner, config, max_tokens)
+    }
+
+    /// The content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Text`] if the tokeniser cannot be written down.
+    pub fn to_json(&self) -> Result<String, EncoderError> {
+        let refused = |error: tokenizers::Error| EncoderError::Text {
+            reason: error.to_string(),
+        };
+        self.inner.to_string(false).map_err(refused)
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into an existing folder, for
+    /// [`load`](Self::load) and `transformers`.
+    ///
+    /// # Errors
+    ///
+    /// As [`to_json`](Self::to_json), or [`EncoderError::Io`].
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<(), EncoderError> {
+        let folder = folder.as_ref();
+        write(&folder.join("tokenizer.json"), self.to_json()?.as_bytes())?;
+        let longest = self.inner.get_truncation().map(|limit| limit.max_length);
+        let config = serde_json::json!({
+            "cls_token": "[CLS]",
+            "mask_token": "[MASK]",
+            "model_max_length": longest,
+            "pad_token": "[PAD]",
+            "sep_token": "[SEP]",
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "unk_token": "[UNK]",
+        });
+        let path = folder.join("tokenizer_config.json");
+        write(&path, format!("{config:#}\n").as_bytes())
+    }
+
+    /// Cuts tokens that another program made, with the same vocabulary, to this tokeniser's limit:
+    /// a row that is too long keeps its first tokens and its last one, which ends every text.
+    pub fn truncate(&self, mut batch: TokenBatch) -> EncodedTexts {
+        let limit = self
+            .inner
+            .get_truncation()
+            .map_or(usize::MAX, |truncation| truncation.max_length);
+        let mut truncated = 0;
+        for row in 0..batch.mask.nrows() {
+            let tokens: Vec<usize> = (0..batch.mask.ncols())
+                .filter(|&column| batch.mask[[row, column]])
+                .collect();
+            if tokens.len() <= limit {
+                continue;
+            }
+            truncated += 1;
+            let (end, last) = (tokens[limit - 1], tokens[tokens.len() - 1]);
+            batch.ids[[row, end]] = batch.ids[[row, last]];
+            batch.token_types[[row, end]] = batch.token_types[[row, last]];
+            for &column in &tokens[limit..] {
+                batch.mask[[row, column]] = false;
+            }
+        }
+        EncodedTexts { batch, truncated }
+    }
+
+    fn new(
+        path: PathBuf,
+        mut inner: Tokenizer,
+        config: &BertConfig,
+        max_tokens: usize,
+    ) -> Result<Self, EncoderError> {
         crate::error::check_config(
             (SHORTEST..=config.positions).contains(&max_tokens),
             "tokenizer",
@@ -75,16 +169,6 @@ impl TextTokenizer {
             "at least 3 and at most the rows of the position table",
             max_tokens as f64,
         )?;
-        let folder = folder.as_ref();
-        let (whole, words) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
-        let (path, mut inner) = if whole.exists() {
-            let inner = Tokenizer::from_bytes(read(&whole)?)
-                .map_err(|error| format_error(&whole, "tokenizer", error))?;
-            (whole, inner)
-        } else {
-            let inner = word_piece(&words, &folder.join("tokenizer_config.json"))?;
-            (words, inner)
-        };
         for token in ["[CLS]", "[SEP]"] {
             special(&inner, &path, token)?;
         }
@@ -193,7 +277,6 @@ fn word_piece(path: &Path, config: &Path) -> Result<Tokenizer, EncoderError> {
 mod tests {
     use super::*;
     use ndarray::array;
-    use std::path::PathBuf;
 
     const WORDS: [&str; 10] = [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "so", "good", "un", "##so", "!",
@@ -250,6 +333,36 @@ mod tests {
         std::fs::write(&file, "{\"version\"").unwrap();
         let error = TextTokenizer::load(whole.path(), &config(10), 6).unwrap_err();
         assert!(matches!(error, EncoderError::Format { path, .. } if path == file));
+    }
+
+    #[test]
+    fn foreign_tokens_are_cut_to_the_same_limit() {
+        let folder = folder(&WORDS);
+        let tokenizer = TextTokenizer::load(folder.path(), &config(10), 4).unwrap();
+        let batch = TokenBatch {
+            ids: array![[2, 5, 6, 5, 6, 3], [2, 5, 6, 3, 0, 0]],
+            mask: Array2::from_shape_fn((2, 6), |(row, column)| row == 0 || column < 4),
+            token_types: Array2::zeros((2, 6)),
+        };
+        let EncodedTexts { batch, truncated } = tokenizer.truncate(batch);
+        assert_eq!(truncated, 1);
+        assert_eq!(batch.ids.slice(ndarray::s![0, ..4]), array![2, 5, 6, 3]);
+        let kept = Array2::from_shape_fn((2, 6), |(_, column)| column < 4);
+        assert_eq!(batch.mask, kept);
+    }
+
+    #[test]
+    fn a_saved_tokenizer_is_the_same() {
+        let words = folder(&WORDS);
+        let tokenizer = TextTokenizer::load(words.path(), &config(10), 5).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        tokenizer.save(saved.path()).unwrap();
+        let again = TextTokenizer::load(saved.path(), &config(10), 5).unwrap();
+        let texts = ["so good!", "unso strange so so so"];
+        assert_eq!(
+            again.encode(&texts).unwrap(),
+            tokenizer.encode(&texts).unwrap()
+        );
     }
 
     #[test]
