@@ -19,7 +19,10 @@ pub enum CliError {
     Settings(#[from] SettingsError),
     /// The data file.
     #[error("{}", named(path, source))]
-    DataFile { path: PathBuf, source: DataError },
+    DataFile {
+        path: PathBuf,
+        source: Box<DataError>,
+    },
     /// Data that are in no file, or parts of them.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -103,7 +103,7 @@ impl Input {
 pub fn read(path: &Path, options: &ReadOptions) -> Result<(Dataset, ReadReport), CliError> {
     data::read(path, options).map_err(|source| CliError::DataFile {
         path: path.to_owned(),
-        source,
+        source: Box::new(source),
     })
 }
 
