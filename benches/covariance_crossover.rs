@@ -6,12 +6,11 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use modalign_core::Scalar;
+use modalign_benches::features;
 use modalign_covariance::{
     Distance, PairWeights, Route, SharedInformation, SharedInformationConfig,
 };
 use ndarray::Array2;
-use rand::RngExt;
 
 const ROUTES: [(Route, &str); 3] = [
     (Route::Covariance, "covariance"),
@@ -25,12 +24,6 @@ fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
     let wide = [128, 192, 256, 384, 512].map(|width| (2, 128, width));
     let three = [32, 64, 96, 128, 192].map(|width| (3, 32, width));
     two.into_iter().chain(wide).chain(three)
-}
-
-/// Independent entries from −1 to 1.
-fn features<A: Scalar>(rows: usize, columns: usize, seed: u64) -> Array2<A> {
-    let mut rng = modalign_core::rng(seed, modalign_core::Stream::Generation);
-    Array2::from_shape_simple_fn((rows, columns), || A::from_f64(rng.random_range(-1.0..1.0)))
 }
 
 fn crossover(criterion: &mut Criterion) {

@@ -5,21 +5,14 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use modalign_core::Scalar;
+use modalign_benches::features;
 use modalign_covariance::{
     Distance, PairWeights, SharedInformation, SharedInformationConfig, Shrinkage, StreamingMoments,
 };
 use ndarray::{Array2, Axis};
-use rand::RngExt;
 
 /// Rows and columns of each of three modalities.
 const SHAPES: [(usize, usize); 3] = [(32, 32), (32, 128), (128, 128)];
-
-/// Independent entries from −1 to 1.
-fn features<A: Scalar>(rows: usize, columns: usize, seed: u64) -> Array2<A> {
-    let mut rng = modalign_core::rng(seed, modalign_core::Stream::Generation);
-    Array2::from_shape_simple_fn((rows, columns), || A::from_f64(rng.random_range(-1.0..1.0)))
-}
 
 fn family(criterion: &mut Criterion) {
     let epsilon = 1e-3;

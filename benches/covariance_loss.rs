@@ -7,44 +7,10 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
+use modalign_benches::{SHAPES, features, naive_loss};
 use modalign_core::Scalar;
 use modalign_covariance::{PairWeights, SharedInformation, SharedInformationConfig};
-use ndarray::{Array2, Axis};
-use rand::RngExt;
-
-/// Rows and columns of each modality.
-const SHAPES: [(usize, usize); 7] = [
-    (32, 32),
-    (32, 128),
-    (32, 768),
-    (128, 128),
-    (512, 256),
-    (2048, 768),
-    (8192, 1024),
-];
-
-/// Independent entries from −1 to 1.
-fn features<A: Scalar>(rows: usize, columns: usize, seed: u64) -> Array2<A> {
-    let mut rng = modalign_core::rng(seed, modalign_core::Stream::Generation);
-    Array2::from_shape_simple_fn((rows, columns), || A::from_f64(rng.random_range(-1.0..1.0)))
-}
-
-/// The formula as one would write it down.
-fn naive<A: Scalar>(a: &Array2<A>, b: &Array2<A>, backward: bool) -> (A, Option<[Array2<A>; 2]>) {
-    let rows = |x: &Array2<A>| A::from_f64(x.nrows() as f64);
-    let [a, b] = [a, b].map(|x| x - &(x.sum_axis(Axis(0)) / rows(x)));
-    let divisor = |x: &Array2<A>| rows(x) - A::one();
-    let [first, second] = [&a, &b].map(|x| x.t().dot(x) / divisor(x));
-    let difference = first - second;
-    let squared_width = A::from_f64((a.ncols() * a.ncols()) as f64);
-    let value = difference.mapv(|x| x * x).sum() / (A::from_f64(4.0) * squared_width);
-    let gradients = backward.then(|| {
-        let da = a.dot(&difference) / (squared_width * divisor(&a));
-        let db = b.dot(&difference) / (-squared_width * divisor(&b));
-        [da, db]
-    });
-    (value, gradients)
-}
+use ndarray::Array2;
 
 fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &str) {
     for (n, d) in SHAPES {
@@ -68,7 +34,7 @@ fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &
             });
         });
         group.bench_function(BenchmarkId::new("ndarray", &shape), |bench| {
-            bench.iter(|| naive(black_box(&features[0]), black_box(&features[1]), backward));
+            bench.iter(|| naive_loss(black_box(&features), backward));
         });
     }
 }

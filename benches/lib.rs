@@ -1,8 +1,15 @@
-//! Criterion benchmarks of the modalign crates; run them with `cargo bench -p modalign-benches`.
+//! What the benchmarks of the modalign crates share; run them with `cargo bench -p modalign-benches`.
+
+mod naive;
+mod sampling;
+
+pub use naive::{naive_covariance, naive_gram_loss, naive_loss};
+pub use sampling::Sampled;
 
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
+use modalign_core::{Scalar, Stream};
 use modalign_data::{Dataset, Sequences, Split};
 use modalign_metrics::Convention;
 use modalign_train::{ExperimentConfig, Recipe};
@@ -10,10 +17,26 @@ use ndarray::{Array1, Array2, Array3, s};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// A matrix of numbers between −1 and 1, the same in every run.
+/// Rows and columns of a modality.
+pub const SHAPES: [(usize, usize); 7] = [
+    (32, 32),
+    (32, 128),
+    (32, 768),
+    (128, 128),
+    (512, 256),
+    (2048, 768),
+    (8192, 1024),
+];
+
+/// A matrix of independent numbers between −1 and 1, the same in every run.
+pub fn features<A: Scalar>(rows: usize, columns: usize, seed: u64) -> Array2<A> {
+    let mut rng = modalign_core::rng(seed, Stream::Generation);
+    Array2::from_shape_simple_fn((rows, columns), || A::from_f64(rng.random_range(-1.0..1.0)))
+}
+
+/// The first of the [`features`], in `f64`.
 pub fn seeded_matrix(rows: usize, columns: usize) -> Array2<f64> {
-    let mut rng = StdRng::seed_from_u64(1);
-    Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0..1.0))
+    features(rows, columns, 1)
 }
 
 /// A number of threads to benchmark on.

@@ -10,16 +10,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-
-const SHAPES: [(usize, usize); 7] = [
-    (32, 32),
-    (32, 128),
-    (32, 768),
-    (128, 128),
-    (512, 256),
-    (2048, 768),
-    (8192, 1024),
-];
+use modalign_benches::SHAPES;
 
 macro_rules! covariance {
     ($number:ident, $syrk:ident) => {
@@ -139,7 +130,7 @@ macro_rules! covariance {
                 let mut group = criterion
                     .benchmark_group(format!("covariance/n={n},d={d}/{name}/threads={threads}"));
                 let pool = modalign_benches::Threads::new(threads);
-                let x = modalign_benches::seeded_matrix(n, d).mapv(|x| x as $number);
+                let x = modalign_benches::features::<$number>(n, d, 1);
                 let (mut mean, mut covariance) = (Array1::zeros(d), Array2::zeros((d, d)));
                 let mut centered = Array2::zeros((n, d));
                 group.bench_function("modalign", |bencher| {

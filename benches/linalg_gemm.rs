@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use modalign_benches::{Threads, seeded_matrix};
+use modalign_benches::{Threads, features};
 use modalign_linalg::gemm;
 use ndarray::Array2;
 use ndarray::linalg::general_mat_mul;
@@ -44,7 +44,7 @@ fn bench(criterion: &mut Criterion) {
             } else {
                 (rows, columns)
             };
-            seeded_matrix(shape.0, shape.1).mapv(|x| x as f32)
+            features::<f32>(shape.0, shape.1, 1)
         };
         let (a, b) = (stored(m, k, left), stored(k, n, right));
         let a = if left { a.t() } else { a.view() };
