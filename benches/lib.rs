@@ -58,6 +58,11 @@ impl Threads {
         self.0.install(body)
     }
 
+    /// Runs a body on every one of the threads at once.
+    pub fn broadcast(&self, body: impl Fn() + Sync) {
+        self.0.broadcast(|_| body());
+    }
+
     /// Times so many calls made by one of the threads, for criterion's `iter_custom`.
     pub fn time(&self, calls: u64, mut body: impl FnMut() + Send) -> Duration {
         self.0.install(|| {

@@ -8,12 +8,16 @@ use cblas_sys::{
 };
 use ndarray_linalg as _;
 
-use crate::kernel::{Number, Source, Treatment};
+use crate::kernel::{Kernel, Level, Number, Source, Treatment};
 use crate::multiply::Product;
 use crate::workspace::with_workspace;
 
 /// Depth of a pass over factors that have to be formed.
 const DEPTH: usize = 512;
+
+/// Multiply-adds below which forming the factors and calling costs more than a library gains. The
+/// tests of this crate compare small products, and send them all to the library.
+const WORTH_A_CALL: usize = if cfg!(test) { 1 } else { 1 << 21 };
 
 /// A factor as BLAS knows it: rows of `leading` numbers, to be transposed or not.
 #[derive(Clone, Copy)]
@@ -84,7 +88,8 @@ macro_rules! blas {
 blas!(f32, cblas_sgemm, cblas_ssyrk);
 blas!(f64, cblas_dgemm, cblas_dsyrk);
 
-/// The product; false, and nothing done, where BLAS does not define it or cannot address it.
+/// The product; false, and nothing done, where BLAS does not define it or cannot address it, and
+/// where the product is too small to be worth the call.
 ///
 /// # Safety
 ///
@@ -102,6 +107,9 @@ pub(crate) unsafe fn multiply<T: Number>(product: &Product<T>) -> bool {
     let right = b.as_ref().unwrap_or(a);
     let (rows, columns, depth) = (a.rows, right.rows, a.depth);
     if rows == 0 || columns == 0 || depth == 0 || alpha.is_zero() {
+        return false;
+    }
+    if rows.saturating_mul(columns).saturating_mul(depth) < WORTH_A_CALL {
         return false;
     }
     let leading = if rows == 1 { columns as isize } else { *c_row };
@@ -266,18 +274,26 @@ unsafe fn form<T: Number>(
     }
 }
 
-/// Side of the blocks that are mirrored together, so that both stay in the cache.
-const BLOCK: usize = 32;
-
 /// Copies what is below the diagonal to its place above.
-unsafe fn mirror<T: Copy>(c: *mut T, c_row: isize, rows: usize) {
-    let at = |i: usize, j: usize| unsafe { c.offset(i as isize * c_row).add(j) };
-    for first in (0..rows).step_by(BLOCK) {
-        for second in (0..=first).step_by(BLOCK) {
-            for i in first..rows.min(first + BLOCK) {
-                for j in second..i.min(second + BLOCK) {
-                    unsafe { *at(j, i) = *at(i, j) };
-                }
+unsafe fn mirror<T: Number>(c: *mut T, c_row: isize, rows: usize) {
+    // SAFETY: the level was detected, and `C` is square.
+    unsafe {
+        match Level::detect() {
+            Level::Avx512 => mirror_by::<T::Avx512>(c, c_row, rows),
+            Level::Avx2 => mirror_by::<T::Avx2>(c, c_row, rows),
+            Level::Baseline => mirror_by::<T::Baseline>(c, c_row, rows),
+        }
+    }
+}
+
+unsafe fn mirror_by<K: Kernel>(c: *mut K::Number, c_row: isize, rows: usize) {
+    unsafe {
+        K::mirror(c, c_row, 0..rows);
+        // That leaves out the blocks on the diagonal.
+        let at = |i: usize, j: usize| c.offset(i as isize * c_row).add(j);
+        for i in 0..rows {
+            for j in i - i % K::LANES..i {
+                *at(j, i) = *at(i, j);
             }
         }
     }
