@@ -6,13 +6,13 @@
 //! GELU(x) = x Φ(x)                    slope Φ(x) + x φ(x), Φ and φ of the standard normal
 //! ```
 
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
-
 use modalign_core::{Scalar, check_shape};
 use ndarray::{Array, Dimension, Zip};
 use serde::{Deserialize, Serialize};
 
 use crate::NnError;
+use crate::lanes::{LANES, load, normal, store};
+use crate::simd::vectorized;
 
 /// A function applied to every entry.
 ///
@@ -66,7 +66,13 @@ impl Activation {
             // Not `max`, which would turn NaN into 0.
             Self::Relu => x.mapv_inplace(|x| if x <= A::zero() { A::zero() } else { x }),
             Self::Tanh => x.mapv_inplace(A::tanh),
-            Self::Gelu => x.mapv_inplace(|x| x * normal_distribution(x)),
+            Self::Gelu => match x.as_slice_memory_order_mut() {
+                Some(slice) => vectorized(
+                    #[inline(always)]
+                    || slice.chunks_mut(LANES).for_each(gelu),
+                ),
+                None => x.iter_mut().for_each(|x| gelu(std::slice::from_mut(x))),
+            },
         }
         x
     }
@@ -83,6 +89,21 @@ impl Activation {
     ) -> Result<Array<A, D>, NnError> {
         let ActivationCache(cache) = cache;
         check_shape("activation backward", "dy", dy.shape(), cache.shape())?;
+        if self == Self::Gelu {
+            match (dy.as_slice_mut(), cache.as_slice()) {
+                (Some(dy), Some(x)) => vectorized(
+                    #[inline(always)]
+                    || {
+                        let chunks = dy.chunks_mut(LANES).zip(x.chunks(LANES));
+                        chunks.for_each(|(dy, x)| gelu_backward(dy, x));
+                    },
+                ),
+                _ => Zip::from(&mut dy).and(&cache).for_each(|dy, x| {
+                    gelu_backward(std::slice::from_mut(dy), std::slice::from_ref(x))
+                }),
+            }
+            return Ok(dy);
+        }
         let zip = Zip::from(&mut dy).and(&cache);
         match self {
             Self::Relu => zip.for_each(|d, &y| {
@@ -91,23 +112,32 @@ impl Activation {
                 }
             }),
             Self::Tanh => zip.for_each(|d, &y| *d *= A::one() - y * y),
-            Self::Gelu => {
-                zip.for_each(|d, &x| *d *= normal_distribution(x) + x * normal_density(x))
-            }
+            Self::Gelu => {}
         }
         Ok(dy)
     }
 }
 
-/// Φ(x) = erfc(−x/√2)/2, which keeps its digits in the lower tail where 1 + erf cancels.
-fn normal_distribution<A: Scalar>(x: A) -> A {
-    A::from_f64(0.5 * libm::erfc(-x.as_f64() * FRAC_1_SQRT_2))
+/// `x Φ(x)` for at most [`LANES`] numbers.
+#[inline(always)]
+fn gelu<A: Scalar>(x: &mut [A]) {
+    let mut y = load(x);
+    let (distribution, _) = normal(y);
+    for (y, distribution) in y.iter_mut().zip(distribution) {
+        *y *= distribution;
+    }
+    store(&y, x);
 }
 
-/// φ(x) = exp(−x²/2)/√(2π).
-fn normal_density<A: Scalar>(x: A) -> A {
-    let scale = A::from_f64(1.0 / (2.0 * PI).sqrt());
-    scale * (-x * x * A::from_f64(0.5)).exp()
+/// `dy (Φ(x) + x φ(x))` for at most [`LANES`] numbers.
+#[inline(always)]
+fn gelu_backward<A: Scalar>(dy: &mut [A], x: &[A]) {
+    let (x, mut dx) = (load(x), load(dy));
+    let (distribution, density) = normal(x);
+    for lane in 0..LANES {
+        dx[lane] *= distribution[lane] + x[lane] * density[lane];
+    }
+    store(&dx, dy);
 }
 
 #[cfg(test)]
