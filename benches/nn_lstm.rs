@@ -1,11 +1,11 @@
-//! The final hidden state of an LSTM and the gradients of its weights, `f32`, 32 rows, one thread.
+//! The final hidden state of an LSTM and the gradients of its weights, `f32`, 32 rows.
 //!
 //! `full` rows all have T steps, `varied` rows between a quarter of T and T.
 
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use modalign_benches::{Threads, seeded_sequences};
 use modalign_core::{Parameters, Stream, rng};
 use modalign_nn::{Lstm, LstmConfig};
@@ -26,7 +26,6 @@ const SHAPES: [[usize; 3]; 8] = [
 ];
 
 fn bench(criterion: &mut Criterion) {
-    let threads = Threads::new(1);
     for [steps, width, hidden_size] in SHAPES {
         let config = LstmConfig {
             hidden_size,
@@ -42,22 +41,26 @@ fn bench(criterion: &mut Criterion) {
             let id = format!("lstm/t={steps},d={width},h={hidden_size}/f32/{kind}");
             let mut group = criterion.benchmark_group(id);
             group.throughput(Throughput::Elements(lengths.iter().sum::<usize>() as u64));
-            group.bench_function("forward", |bencher| {
-                bencher.iter_custom(|calls| {
-                    threads.time(calls, || {
-                        black_box(lstm.infer_final(x, lengths).expect("shapes fit"));
-                    })
+            for count in [1, 2] {
+                let threads = Threads::new(count);
+                let id = |name| BenchmarkId::new(name, format!("threads={count}"));
+                group.bench_function(id("forward"), |bencher| {
+                    bencher.iter_custom(|calls| {
+                        threads.time(calls, || {
+                            black_box(lstm.infer_final(x, lengths).expect("shapes fit"));
+                        })
+                    });
                 });
-            });
-            group.bench_function("forward+backward", |bencher| {
-                bencher.iter_custom(|calls| {
-                    threads.time(calls, || {
-                        let (_, cache) = lstm.forward_final(x, lengths).expect("shapes fit");
-                        let done = lstm.backward_final(cache, dh.view(), &mut grads);
-                        done.expect("shapes fit");
-                    })
+                group.bench_function(id("forward+backward"), |bencher| {
+                    bencher.iter_custom(|calls| {
+                        threads.time(calls, || {
+                            let (_, cache) = lstm.forward_final(x, lengths).expect("shapes fit");
+                            let done = lstm.backward_final(cache, dh.view(), &mut grads);
+                            done.expect("shapes fit");
+                        })
+                    });
                 });
-            });
+            }
         }
     }
 }
