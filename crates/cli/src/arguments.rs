@@ -211,6 +211,7 @@ pub struct Evaluate {
 Examples:
   modalign predict --model runs/generated-1 | head -3
   modalign predict --model runs/mosi-1 --data mosi.npz --split all --format csv --output scores.csv
+  modalign predict --model runs/mosi-1 --stdin < utterances.jsonl
 
 A modality pulls up where its own score is above the fused one, and down where it is below.")]
 pub struct Predict {
@@ -218,6 +219,10 @@ pub struct Predict {
     pub model: ModelArgument,
     #[command(flatten)]
     pub data: DataArgument,
+    /// Score utterances from standard input as they come: one JSON object a line with the features
+    /// of each modality by name, [[...], ...] for steps, [...] for a vector, and an id if you like
+    #[arg(long, conflicts_with_all = ["data", "split", "format", "output"])]
+    pub stdin: bool,
     /// Rows to use
     #[arg(long, value_enum, default_value_t = SplitName::Test)]
     pub split: SplitName,

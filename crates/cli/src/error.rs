@@ -32,6 +32,9 @@ pub enum CliError {
     /// The metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// A line of standard input that cannot be scored.
+    #[error("standard input, line {number}: {reason}")]
+    Line { number: usize, reason: String },
     /// Something would be overwritten.
     #[error("{} exists already; name another one or remove it", path.display())]
     Exists { path: PathBuf },
@@ -66,7 +69,8 @@ impl CliError {
             | Self::Metrics(_)
             | Self::Exists { .. }
             | Self::NoModel { .. }
-            | Self::Threads { .. } => 2,
+            | Self::Threads { .. }
+            | Self::Line { .. } => 2,
             Self::Train(TrainError::NotFinite { .. }) => 1,
             Self::Train(_) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -1,7 +1,7 @@
 //! Who pulled the fused score where, in a sentence.
 
 use modalign::encoders::Modality;
-use modalign::train::{ExperimentConfig, Prediction};
+use modalign::train::ExperimentConfig;
 
 /// A pull smaller than this part of the label range counts as agreement.
 const AGREEMENT: f32 = 0.05;
@@ -25,11 +25,11 @@ impl Explainer {
     }
 
     /// Such as `+0.81: text pulls up by 0.32, audio pulls down by 1.10, vision agrees`.
-    pub fn explain(self, prediction: &Prediction) -> String {
+    pub fn explain(self, fused: f32, pull: &[(Modality, f32)]) -> String {
         if !self.unimodal {
             return format!(
                 "{:+.2}: the single scores mean nothing, for the model had no unimodal tasks",
-                prediction.fused
+                fused
             );
         }
         let part = |&(modality, pull): &(Modality, f32)| {
@@ -39,8 +39,8 @@ impl Explainer {
             let direction = if pull > 0.0 { "up" } else { "down" };
             format!("{modality} pulls {direction} by {:.2}", pull.abs())
         };
-        let parts: Vec<_> = prediction.pull.iter().map(part).collect();
-        format!("{:+.2}: {}", prediction.fused, parts.join(", "))
+        let parts: Vec<_> = pull.iter().map(part).collect();
+        format!("{fused:+.2}: {}", parts.join(", "))
     }
 }
 
@@ -52,14 +52,8 @@ mod tests {
 
     #[test]
     fn a_small_pull_is_agreement_and_the_scale_says_what_is_small() {
-        let prediction = Prediction {
-            id: "a".to_owned(),
-            label: 1.0,
-            fused: -0.5,
-            unimodal: vec![(Modality::Text, -0.7), (Modality::Audio, 0.25)],
-            pull: vec![(Modality::Text, -0.2), (Modality::Audio, 0.75)],
-        };
-        let explain = |config: &ExperimentConfig| Explainer::new(config).explain(&prediction);
+        let pull = [(Modality::Text, -0.2), (Modality::Audio, 0.75)];
+        let explain = |config: &ExperimentConfig| Explainer::new(config).explain(-0.5, &pull);
         let mosi = ExperimentConfig::default();
         assert_eq!(explain(&mosi), "-0.50: text agrees, audio pulls up by 0.75");
         let mut sims = ExperimentConfig::recipe(Recipe::Modalign, Convention::Sims);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -276,6 +277,92 @@ fn the_built_in_data_need_no_file() {
     assert!(table.contains("runs/generated-1/report.html"), "{table}");
     let lines = place.succeed("predict --model runs/generated-1");
     assert_eq!(lines.lines().count(), 686);
+}
+
+#[test]
+fn lines_of_standard_input_are_scored_one_by_one() {
+    let place = Place::with_data();
+    place.succeed(&quick("--output run"));
+    let lines = place.succeed("predict --model run --data small.npz");
+    let expected: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let test = small().test;
+    let line = |row: usize| {
+        let mut fields = serde_json::Map::from_iter([("note".to_owned(), "x".into())]);
+        for (key, sequences) in &test.features {
+            let steps = s![row, ..sequences.lengths[row], ..];
+            let steps: Vec<Vec<f32>> = sequences
+                .values
+                .slice(steps)
+                .outer_iter()
+                .map(|step| step.to_vec())
+                .collect();
+            fields.insert(key.clone(), steps.into());
+        }
+        if row > 0 {
+            fields.insert("id".to_owned(), test.id[row].clone().into());
+        }
+        Value::from(fields).to_string()
+    };
+    let score = |input: String| {
+        let mut command = place.command("predict --model run --stdin");
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // The program may end before it has read everything.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    };
+    let output = score(format!("{}\n\n{}\n", line(0), line(1)));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0]["id"], "line_1");
+    assert_eq!(found[1]["id"], test.id[1]);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(found.get("label").is_none());
+        let score = |line: &Value| line["fused"].as_f64().unwrap();
+        assert!((score(found) - score(expected)).abs() < 1e-5);
+        assert!(found["explanation"].as_str().unwrap().contains("vision"));
+    }
+
+    for (bad, reason) in [
+        ("{".to_owned(), "not a JSON object"),
+        (r#"{"text": [[1, 2]]}"#.to_owned(), "no audio"),
+        (
+            line(2).replace("\"audio\"", "\"sound\""),
+            "no audio; the model reads text, audio",
+        ),
+        (
+            r#"{"text": [[1, 2], [3]]}"#.to_owned(),
+            "text: step 1 has 1 numbers, step 0 has 2",
+        ),
+        (
+            r#"{"text": [[1, "a"]]}"#.to_owned(),
+            "text: step 0 has \"a\", expected a number",
+        ),
+    ] {
+        let output = score(format!("{}\n{bad}\n{}\n", line(0), line(1)));
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.contains("standard input, line 2"), "{error}");
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(text(&output.stdout).lines().count(), 1);
+    }
+    assert!(
+        place
+            .refuse("predict --model run --stdin --split all")
+            .contains("cannot be used")
+    );
 }
 
 #[test]
