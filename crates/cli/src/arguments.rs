@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -130,6 +131,24 @@ pub struct RunArguments {
     pub quiet: bool,
 }
 
+/// How a training goes on after an interruption.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "After an interruption")]
+pub struct ResumeArguments {
+    /// Go on with the training in this run folder, to the same bytes as without the interruption;
+    /// --data says where its data file is now, if it has moved
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "preset", "recipe", "config", "modalities", "text_features", "text_model", "audio_features",
+        "vision_features", "seeds", "epochs", "set", "text_only", "no_shared_information",
+        "no_label_generator", "output", "folds",
+    ])]
+    pub resume: Option<PathBuf>,
+
+    /// Keep the state after every N batches too, not after epochs alone
+    #[arg(long, value_name = "N")]
+    pub keep_every: Option<NonZeroUsize>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -139,6 +158,7 @@ Examples:
   modalign train --data sims.pkl --preset sims --recipe self_mm
   modalign train --data mosi.npz --text-model bert-base-uncased --epochs 5
   modalign train --set objective.shared_information_weight=0.5 --set training.batch_size=64
+  modalign train --resume runs/unaligned_50-1
 
 Everything is chosen on the validation split; the test split is read once, by the chosen model.")]
 pub struct Train {
@@ -150,6 +170,8 @@ pub struct Train {
     pub variant: VariantArguments,
     #[command(flatten)]
     pub run: RunArguments,
+    #[command(flatten)]
+    pub resume: ResumeArguments,
 }
 
 /// Reduced variants of the method, for comparison.

@@ -11,6 +11,9 @@ use thiserror::Error;
 use crate::report::plot::PlotError;
 use crate::settings::SettingsError;
 
+/// The exit code after Ctrl-C, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+
 /// Why the program stopped.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -47,6 +50,27 @@ pub enum CliError {
     /// Something that was to be written was not.
     #[error("{}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// Something that was to be read was not.
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A training that cannot go on.
+    #[error("{}: {reason}", path.display())]
+    Resume { path: PathBuf, reason: String },
+    /// A training that stopped because it was asked to.
+    #[error(
+        "interrupted, and every run is kept; go on with: modalign train --resume {}",
+        path.display()
+    )]
+    Interrupted { path: PathBuf },
+    /// A training that stopped for another reason, after a state was kept.
+    #[error("{error}; what was done until then is kept in {}, go on with --resume", path.display())]
+    Stopped {
+        path: PathBuf,
+        error: Box<TrainError>,
+    },
+    /// Ctrl-C cannot be listened for.
+    #[error("Ctrl-C: {reason}")]
+    Signal { reason: String },
     /// Standard output was closed before everything was said.
     #[error("standard output: {0}")]
     Output(#[source] io::Error),
@@ -59,7 +83,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 2 for what the caller can mend, 1 for the rest, 0 where the reader of the output has seen
+    /// 2 for what the caller can mend, 130 for Ctrl-C, 1 for the rest, 0 where the reader of the output has seen
     /// enough.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -69,11 +93,15 @@ impl CliError {
             | Self::Metrics(_)
             | Self::Exists { .. }
             | Self::NoModel { .. }
+            | Self::Read { .. }
+            | Self::Resume { .. }
             | Self::Threads { .. }
             | Self::Line { .. } => 2,
-            Self::Train(TrainError::NotFinite { .. }) => 1,
+            Self::Train(TrainError::NotFinite { .. } | TrainError::Keep { .. }) => 1,
+            Self::Interrupted { .. } => INTERRUPTED,
             Self::Train(_) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Stopped { .. } | Self::Signal { .. } => 1,
             Self::Write { .. } | Self::Output(_) | Self::Plot(_) | Self::Format { .. } => 1,
         }
     }

@@ -23,26 +23,36 @@ pub const CONFIG: &str = "config.toml";
 /// Where the tuned text encoder of the best run is, for `transformers` and others.
 pub const TEXT_ENCODER: &str = "text-encoder";
 
+/// Where the model of each run is.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// What the metrics are called, written last.
+pub const METRICS: &str = "metrics.json";
+
 /// Writes everything but the configuration and the log, which are there already.
 pub fn write(folder: &RunFolder, outcome: &Outcome<'_>) -> Result<(), CliError> {
     let experiment = outcome.experiment;
     folder.write("history.csv", &history(experiment)?)?;
     folder.write("predictions.csv", &predictions(experiment)?)?;
-    folder.make_folder("checkpoints")?;
+    folder.make_folder(CHECKPOINTS)?;
     for (run, model) in experiment.runs.iter().zip(&experiment.models) {
-        model.save(folder.file(&format!("checkpoints/{}.safetensors", file_name(&run.name))))?;
+        model.save(folder.file(&checkpoint_name(&run.name)))?;
     }
     let best = &experiment.models[experiment.best_run()];
     best.save(folder.file(BEST_CHECKPOINT))?;
     best.save_text_encoder(folder.file(TEXT_ENCODER))?;
     let report = report::page(outcome, &keys::to_toml(outcome.config))?;
     folder.write(REPORT, report.as_bytes())?;
-    folder.write("metrics.json", &metrics(outcome)?)
+    folder.write(METRICS, &metrics(outcome)?)
 }
 
 /// `seed 1111` as `seed-1111`, `fold 3, seed 1111` as `fold-3-seed-1111`.
-fn file_name(run: &str) -> String {
+pub fn file_name(run: &str) -> String {
     run.replace(", ", "-").replace(' ', "-")
+}
+
+/// Where the model of a run is, within the run folder.
+pub fn checkpoint_name(run: &str) -> String {
+    format!("{CHECKPOINTS}/{}.safetensors", file_name(run))
 }
 
 #[derive(Serialize)]

@@ -4,9 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use modalign::core::write_atomically;
+use modalign::core::{PARTIAL, write_atomically};
 
 use crate::error::CliError;
+use crate::files::{CHECKPOINTS, TEXT_ENCODER};
 
 /// A new folder. Its files appear whole or not at all; only the log grows.
 #[derive(Debug)]
@@ -53,6 +54,34 @@ impl RunFolder {
         }
     }
 
+    /// A folder that is there already, without what a killed process left half-written.
+    pub fn reopen(path: &Path) -> Result<Self, CliError> {
+        let folder = Self {
+            path: path.to_owned(),
+        };
+        let failed = |source| CliError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut entries: Vec<_> = fs::read_dir(path).map_err(failed)?.flatten().collect();
+        for below in [CHECKPOINTS, TEXT_ENCODER] {
+            if let Ok(below) = fs::read_dir(folder.file(below)) {
+                entries.extend(below.flatten());
+            }
+        }
+        for entry in entries {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') && name.ends_with(PARTIAL) {
+                fs::remove_file(entry.path()).map_err(|source| CliError::Write {
+                    path: entry.path(),
+                    source,
+                })?;
+            }
+        }
+        Ok(folder)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -66,15 +95,19 @@ impl RunFolder {
         write_file(&self.file(name), content)
     }
 
-    /// The log, to be written line by line.
+    /// The log, to be written line by line after what it has.
     pub fn log(&self, name: &str) -> Result<File, CliError> {
         let path = self.file(name);
-        File::create_new(&path).map_err(|source| CliError::Write { path, source })
+        let mut options = File::options();
+        options.create(true).append(true);
+        options
+            .open(&path)
+            .map_err(|source| CliError::Write { path, source })
     }
 
     pub fn make_folder(&self, name: &str) -> Result<(), CliError> {
         let path = self.file(name);
-        fs::create_dir(&path).map_err(|source| CliError::Write { path, source })
+        fs::create_dir_all(&path).map_err(|source| CliError::Write { path, source })
     }
 
     /// Takes the folder away again: what it was made for turned out to be impossible.

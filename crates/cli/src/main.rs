@@ -15,6 +15,7 @@ mod outcome;
 mod progress;
 mod report;
 mod settings;
+mod states;
 mod table;
 
 use std::io::Write;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
-use crate::error::CliError;
+use crate::error::{CliError, INTERRUPTED};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
             let code = error.exit_code();
             if code != 0 {
                 // Nobody is left to hear that standard error is closed.
-                let _ = writeln!(std::io::stderr(), "error: {error}");
+                let prefix = if code == INTERRUPTED { "" } else { "error: " };
+                let _ = writeln!(std::io::stderr(), "{prefix}{error}");
             }
             ExitCode::from(code)
         }

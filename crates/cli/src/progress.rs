@@ -137,6 +137,21 @@ impl Progress {
         lock(&self.runs).insert(index, run);
     }
 
+    fn run_resumed(&self, index: usize, epochs: usize, batches: usize, best: Option<f64>) {
+        let mut runs = lock(&self.runs);
+        let Some(run) = runs.get_mut(&index) else {
+            return;
+        };
+        run.epoch = epochs;
+        run.best = best.unwrap_or(f64::INFINITY);
+        let text = format!(
+            "{}: goes on after {epochs} epochs and {batches} batches",
+            run.name
+        );
+        drop(runs);
+        self.note(&text);
+    }
+
     fn bar(&self, name: &str, steps: usize) -> ProgressBar {
         let Screen::Bars(bars) = &self.screen else {
             return ProgressBar::hidden();
@@ -251,6 +266,12 @@ impl Observer for Progress {
                 };
                 self.run_started(run, started, runs, parameters);
             }
+            Event::RunResumed {
+                run,
+                epochs,
+                batches,
+                best_loss,
+            } => self.run_resumed(run, epochs, batches, best_loss),
             Event::Step {
                 run,
                 epoch,

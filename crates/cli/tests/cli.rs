@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/resume.rs"]
+mod resume;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

@@ -13,7 +13,7 @@ pub use crate::{
     seed::{Stream, rng},
     shape::{ShapeError, check_shape},
     store::{Store, StoreError},
-    write::write_atomically,
+    write::{PARTIAL, write_atomically},
 };
 
 #[doc(hidden)]

@@ -118,12 +118,22 @@ impl Store {
             path: path.to_owned(),
             source,
         })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Reads the content of a file; `origin` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Format`] if it is not safetensors.
+    pub fn from_bytes(bytes: &[u8], origin: impl AsRef<FilePath>) -> Result<Self, StoreError> {
+        let origin = origin.as_ref();
         let format = |source| StoreError::Format {
-            path: path.to_owned(),
+            path: origin.to_owned(),
             source,
         };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(format)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+        let file = SafeTensors::deserialize(bytes).map_err(format)?;
         let tensors = file
             .tensors()
             .into_iter()
@@ -141,7 +151,7 @@ impl Store {
         Ok(Self {
             metadata,
             tensors,
-            origin: path.to_owned(),
+            origin: origin.to_owned(),
         })
     }
 
@@ -152,10 +162,22 @@ impl Store {
     /// [`StoreError::Io`] with the path; the file is then as it was before.
     pub fn save(&self, path: impl AsRef<FilePath>) -> Result<(), StoreError> {
         let path = path.as_ref();
-        let format = |source| StoreError::Format {
+        let bytes = self.to_bytes().map_err(|source| StoreError::Format {
             path: path.to_owned(),
             source,
-        };
+        })?;
+        write_atomically(path, |file| file.write_all(&bytes)).map_err(|source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// What [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    ///
+    /// What the format refuses, such as a header beyond its limit.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
         let views = self
             .tensors
             .iter()
@@ -163,13 +185,8 @@ impl Store {
                 let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)?;
                 Ok((name, view))
             })
-            .collect::<Result<Vec<_>, SafeTensorError>>()
-            .map_err(format)?;
-        let bytes = serialize(views, &self.metadata).map_err(format)?;
-        write_atomically(path, |file| file.write_all(&bytes)).map_err(|source| StoreError::Io {
-            path: path.to_owned(),
-            source,
-        })
+            .collect::<Result<Vec<_>, SafeTensorError>>()?;
+        serialize(views, &self.metadata)
     }
 
     /// Adds an array, replacing one of the same name.

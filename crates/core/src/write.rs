@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+/// How the name of a half-written file ends; it begins with a dot.
+pub const PARTIAL: &str = ".partial";
+
 /// Writes a file through a temporary sibling that is synced and then renamed, so that a reader, or
 /// a crash at any moment, meets the old content or the new, never a part.
 ///
@@ -30,7 +33,7 @@ pub fn write_atomically(
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
+    builder.prefix(".").suffix(PARTIAL);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

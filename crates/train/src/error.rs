@@ -65,8 +65,11 @@ pub enum TrainError {
         /// What it is.
         value: f32,
     },
-    /// The loss or a gradient is no longer finite.
-    #[error("{run}: {term} is {value} in epoch {epoch}, batch {batch} (first row: {id})")]
+    /// A term of the loss or a gradient is no longer finite.
+    #[error(
+        "{run}: the {term} is {value} in epoch {epoch}, batch {batch}, expected a finite number{}",
+        rows(ids)
+    )]
     NotFinite {
         /// The run.
         run: String,
@@ -78,8 +81,36 @@ pub enum TrainError {
         epoch: usize,
         /// The batch within the epoch, from 1.
         batch: usize,
-        /// The id of the batch's first row.
-        id: String,
+        /// The ids of the rows that it was computed from; none for the validation split.
+        ids: Vec<String>,
+    },
+    /// A run was asked to stop, and its state is kept.
+    #[error("{run}: interrupted in epoch {epoch} after {batches} batches")]
+    Interrupted {
+        /// The run.
+        run: String,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// Batches done in it.
+        batches: usize,
+    },
+    /// A kept state cannot be used.
+    #[error("the kept state of {run}: {reason}")]
+    State {
+        /// The run.
+        run: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A state could not be kept; the one before it is as it was.
+    #[error("{}: the state of {run} cannot be kept: {source}", path.display())]
+    Keep {
+        /// The run.
+        run: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A split has too few rows for what is asked.
     #[error("the {split} split has {found} rows, {expected} are needed {purpose}")]
@@ -145,4 +176,12 @@ pub enum TrainError {
     /// A stored file.
     #[error(transparent)]
     Store(#[from] modalign_core::StoreError),
+}
+
+/// The rows of a batch as the end of a sentence.
+fn rows(ids: &[String]) -> String {
+    if ids.is_empty() {
+        return String::new();
+    }
+    format!(" (rows {})", ids.join(", "))
 }

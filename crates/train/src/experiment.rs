@@ -195,20 +195,27 @@ fn seeds(
                 name: &name,
                 seed,
             };
+            let checkpoint = |model| Checkpoint {
+                config: config.clone(),
+                seed,
+                preparation: data.preparation.clone(),
+                model,
+            };
+            let mut trainer = Trainer::new(config, &data, run, observer)?;
+            let trained = trainer.train();
+            if let (Err(TrainError::NotFinite { .. }), Some(keeper), Some(best)) =
+                (&trained, observer.keeper(), trainer.best_model())
+            {
+                keeper.rescue(&name, &checkpoint(best.clone()))?;
+            }
             let TrainedRun {
                 model,
                 history,
                 best_epoch,
                 valid,
                 labels,
-            } = Trainer::new(config, &data, run, observer)?.train()?;
-            let preparation = data.preparation.clone();
-            let checkpoint = Checkpoint {
-                config: config.clone(),
-                seed,
-                preparation,
-                model,
-            };
+            } = trained?;
+            let checkpoint = checkpoint(model);
             let predictor = Predictor::new(checkpoint);
             let test_predictions = predictor.predict(&dataset.test)?;
             let test = predictor.evaluate(&dataset.test)?;

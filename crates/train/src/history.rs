@@ -21,6 +21,23 @@ pub struct LossTerms {
 }
 
 impl LossTerms {
+    /// Each term with its name, the total last, so that the first that is not finite is the cause.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (String, f64)> {
+        let unimodal = self.unimodal.iter();
+        let pairs = self.pairs.iter();
+        [("fused loss".to_owned(), self.multimodal)]
+            .into_iter()
+            .chain(unimodal.map(|(modality, value)| (format!("{modality} loss"), *value)))
+            .chain(pairs.map(|(left, right, value)| (format!("{left}-{right} distance"), *value)))
+            .chain([
+                (
+                    "shared-information loss".to_owned(),
+                    self.shared_information,
+                ),
+                ("total loss".to_owned(), self.total),
+            ])
+    }
+
     /// Adds another batch's terms, each times `weight`. An empty set takes the other's structure.
     pub(crate) fn accumulate(&mut self, other: &Self, weight: f64) {
         if self.unimodal.is_empty() {

@@ -26,7 +26,7 @@ pub use crate::{
     history::{EpochRecord, LabelMovement, LossTerms},
     model::{Branch, Input, Model, ModelCache, OutputGradients, Outputs},
     objective::{Objective, Targets},
-    observer::{Event, Observer},
+    observer::{Event, Observer, StateKeeper},
     predictor::{Prediction, Predictor, Representation},
     recipe::Recipe,
     scorer::{Scorer, Scores},

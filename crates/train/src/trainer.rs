@@ -1,20 +1,31 @@
 //! One run: from initial parameters to those that validation chose.
 
-use modalign_core::{ChaCha8Rng, Parameters, Stream, rng};
+use modalign_core::{ChaCha8Rng, Parameters, Store, Stream, rng};
 use modalign_data::{Split, epoch_order};
 use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
 use modalign_nn::{LinearWarmup, Optimizer, clip_gradient_norm, global_norm};
 use ndarray::{Array1, Array2, s};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Accumulation, ExperimentConfig, TrainingConfig};
 use crate::model::{Input, Model};
 use crate::objective::{Objective, Targets};
 use crate::prepared::{Preparation, PreparedData};
-use crate::{EpochRecord, Event, LabelMovement, LossTerms, Observer, TrainError};
+use crate::{EpochRecord, Event, LabelMovement, LossTerms, Observer, StateKeeper, TrainError};
 
 /// A validation loss must fall by this much to count as better, as in the published code.
 const MINIMUM_IMPROVEMENT: f64 = 1e-6;
+
+/// The names of a kept state's metadata and arrays.
+const CONFIG: &str = "config";
+const POSITION: &str = "position";
+const MODEL: &str = "model";
+const BEST_MODEL: &str = "best_model";
+const GRADIENTS: &str = "gradients";
+const OPTIMIZER: &str = "optimizer";
+const LABELS: &str = "labels";
+const ORDER: &str = "order";
 
 /// Rows a batch when nothing is learned; only the memory depends on it.
 const INFERENCE_BATCH: usize = 256;
@@ -29,14 +40,6 @@ pub(crate) struct TrainedRun {
     pub labels: Array2<f32>,
 }
 
-/// The epoch that validation prefers so far.
-struct Best {
-    epoch: usize,
-    loss: f64,
-    valid: Report,
-    model: Model<f32>,
-}
-
 /// Everything that changes while a run goes on.
 pub(crate) struct Trainer<'a> {
     config: &'a ExperimentConfig,
@@ -48,9 +51,29 @@ pub(crate) struct Trainer<'a> {
     schedule: Option<LinearWarmup>,
     objective: Objective<f32>,
     labels: Option<(LabelGenerator, LabelState<f32>)>,
+    /// The parameters of the epoch that validation prefers so far.
+    best_model: Option<Model<f32>>,
+    position: Position,
+    /// The rows in the order of the epoch under way; empty between epochs.
+    order: Vec<usize>,
+    observer: &'a dyn Observer,
+}
+
+/// Where a run stands, apart from its arrays.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Position {
+    history: Vec<EpochRecord>,
+    /// Batches done of the epoch under way.
+    batches: usize,
+    /// Means so far of the epoch under way.
+    train: LossTerms,
+    label_updates: UpdateReport,
+    /// Sum over the optimiser steps of the epoch under way.
+    gradient_norm: f64,
+    steps: usize,
     order: ChaCha8Rng,
     noise: ChaCha8Rng,
-    observer: &'a dyn Observer,
 }
 
 /// How a run is told apart from the others.
@@ -109,61 +132,53 @@ impl<'a> Trainer<'a> {
             schedule: schedule(&config.training, data.train.len()),
             objective: Objective::new(config)?,
             labels,
-            order: rng(run.seed, Stream::Order),
-            noise: rng(run.seed, Stream::Dropout),
+            best_model: None,
+            position: Position {
+                history: Vec::new(),
+                batches: 0,
+                train: LossTerms::default(),
+                label_updates: UpdateReport::default(),
+                gradient_norm: 0.0,
+                steps: 0,
+                order: rng(run.seed, Stream::Order),
+                noise: rng(run.seed, Stream::Dropout),
+            },
+            order: Vec::new(),
             model,
             observer,
         })
     }
 
-    /// Trains until early stopping or the last epoch.
-    pub fn train(mut self) -> Result<TrainedRun, TrainError> {
-        let rows = self.data.train.len();
+    /// Trains until early stopping or the last epoch, from the beginning or from where a kept state
+    /// stands.
+    pub fn train(&mut self) -> Result<TrainedRun, TrainError> {
         self.observer.observe(&Event::RunStarted {
             run: self.run.index,
             runs: self.run.runs,
             name: self.run.name,
             max_epochs: self.config.training.max_epochs,
-            steps_per_epoch: rows.div_ceil(self.config.training.batch_size),
+            steps_per_epoch: self.batch_count(),
             parameters: self.model.parameter_count(),
         });
-        let mut history: Vec<EpochRecord> = Vec::new();
-        let mut best: Option<Best> = None;
-        for epoch in 1..=self.config.training.max_epochs {
-            let record = self.epoch(epoch, best.as_ref().map(|best| best.loss))?;
-            if record.is_best {
-                let model = self.model.clone();
-                let (loss, valid) = (record.valid_loss, record.valid.clone());
-                best = Some(Best {
-                    epoch,
-                    loss,
-                    valid,
-                    model,
-                });
-            }
-            self.observer.observe(&Event::EpochFinished {
+        if self.restore()? {
+            self.observer.observe(&Event::RunResumed {
                 run: self.run.index,
-                record: &record,
+                epochs: self.position.history.len(),
+                batches: self.position.batches,
+                best_loss: self.best_epoch().map(|best| best.valid_loss),
             });
-            history.push(record);
-            let best_epoch = best.as_ref().map_or(0, |best| best.epoch);
-            if epoch - best_epoch >= self.config.training.patience {
-                break;
-            }
         }
-        let Some(Best {
-            epoch: best_epoch,
-            valid,
-            model,
-            ..
-        }) = best
-        else {
+        while !self.is_finished() {
+            self.epoch()?;
+        }
+        let (Some(best), Some(model)) = (self.best_epoch(), &self.best_model) else {
             return Err(TrainError::Config {
                 key: "training.max_epochs".to_owned(),
                 expected: "at least 1",
                 found: self.config.training.max_epochs.to_string(),
             });
         };
+        let (best_epoch, valid) = (best.epoch, best.valid.clone());
         self.observer.observe(&Event::RunFinished {
             run: self.run.index,
             best_epoch,
@@ -171,53 +186,96 @@ impl<'a> Trainer<'a> {
         });
         let labels = match &self.labels {
             Some((_, state)) => state.labels().slice(s![1.., ..]).to_owned(),
-            None => Array2::zeros((0, rows)),
+            None => Array2::zeros((0, self.data.train.len())),
         };
         Ok(TrainedRun {
-            model,
-            history,
+            model: model.clone(),
+            history: self.position.history.clone(),
             best_epoch,
             valid,
             labels,
         })
     }
 
-    fn epoch(&mut self, epoch: usize, best_loss: Option<f64>) -> Result<EpochRecord, TrainError> {
+    /// The parameters that validation prefers so far, if an epoch has ended.
+    pub fn best_model(&self) -> Option<&Model<f32>> {
+        self.best_model.as_ref()
+    }
+
+    fn best_epoch(&self) -> Option<&EpochRecord> {
+        self.position
+            .history
+            .iter()
+            .rev()
+            .find(|record| record.is_best)
+    }
+
+    fn is_finished(&self) -> bool {
+        let epochs = self.position.history.len();
+        let best = self.best_epoch().map_or(0, |best| best.epoch);
         let training = &self.config.training;
-        let order = epoch_order(self.data.train.len(), &mut self.order);
-        let batches: Vec<_> = order.chunks(training.batch_size).collect();
-        let mut train = LossTerms::default();
-        let mut report = UpdateReport::default();
-        let mut gradient_norm = 0.0;
-        let mut steps = 0;
-        for (index, rows) in batches.iter().enumerate() {
-            let (terms, update) = self.batch(epoch, index + 1, rows)?;
+        epochs >= training.max_epochs || epochs - best >= training.patience
+    }
+
+    fn batch_count(&self) -> usize {
+        let batch_size = self.config.training.batch_size;
+        self.data.train.len().div_ceil(batch_size)
+    }
+
+    /// What is left of the epoch under way, then its validation.
+    fn epoch(&mut self) -> Result<(), TrainError> {
+        let epoch = self.position.history.len() + 1;
+        let training = &self.config.training;
+        if self.order.is_empty() {
+            self.order = epoch_order(self.data.train.len(), &mut self.position.order);
+        }
+        let batches = self.batch_count();
+        while self.position.batches < batches {
+            self.stop_if_interrupted()?;
+            let index = self.position.batches;
+            let first = index * training.batch_size;
+            let end = self.order.len().min(first + training.batch_size);
+            let rows = self.order[first..end].to_vec();
+            let (terms, update) = self.batch(epoch, index + 1, &rows)?;
             self.observer.observe(&Event::Step {
                 run: self.run.index,
                 epoch,
                 step: index + 1,
                 terms: &terms,
             });
-            train.accumulate(&terms, rows.len() as f64 / order.len() as f64);
-            report += update;
+            let weight = rows.len() as f64 / self.order.len() as f64;
+            self.position.train.accumulate(&terms, weight);
+            self.position.label_updates += update;
 
             let accumulated = index % training.accumulation_steps + 1;
-            let last = index + 1 == batches.len();
+            let last = index + 1 == batches;
             if accumulated == training.accumulation_steps
                 || (last && training.step_trailing_batches)
             {
-                gradient_norm += self.step(accumulated)?;
-                steps += 1;
+                self.position.gradient_norm += self.step(epoch, index + 1, accumulated)?;
+                self.position.steps += 1;
             }
             if last || accumulated == training.accumulation_steps {
                 self.gradients.set_zero();
             }
+            self.position.batches += 1;
+            if let Some(keeper) = self.observer.keeper()
+                && keeper
+                    .steps()
+                    .is_some_and(|steps| steps > 0 && self.position.batches % steps == 0)
+            {
+                self.keep(keeper)?;
+            }
         }
 
         let (valid_loss, valid) = self.validate(epoch)?;
-        Ok(EpochRecord {
+        let best = self.best_epoch().map(|best| best.valid_loss);
+        let position = &mut self.position;
+        let steps = std::mem::take(&mut position.steps);
+        let gradient_norm = std::mem::take(&mut position.gradient_norm);
+        let record = EpochRecord {
             epoch,
-            train,
+            train: std::mem::take(&mut position.train),
             gradient_norm: if steps > 0 {
                 gradient_norm / steps as f64
             } else {
@@ -225,10 +283,134 @@ impl<'a> Trainer<'a> {
             },
             valid_loss,
             valid,
-            is_best: best_loss.is_none_or(|best| valid_loss <= best - MINIMUM_IMPROVEMENT),
+            is_best: best.is_none_or(|best| valid_loss <= best - MINIMUM_IMPROVEMENT),
+            label_updates: std::mem::take(&mut position.label_updates),
             labels: self.label_movement(),
-            label_updates: report,
+        };
+        self.position.batches = 0;
+        self.order.clear();
+        if record.is_best {
+            self.best_model = Some(self.model.clone());
+        }
+        self.observer.observe(&Event::EpochFinished {
+            run: self.run.index,
+            record: &record,
+        });
+        self.position.history.push(record);
+        match self.observer.keeper() {
+            Some(keeper) => self.keep(keeper),
+            None => Ok(()),
+        }
+    }
+
+    fn stop_if_interrupted(&self) -> Result<(), TrainError> {
+        let Some(keeper) = self.observer.keeper() else {
+            return Ok(());
+        };
+        if !keeper.is_interrupted() {
+            return Ok(());
+        }
+        self.keep(keeper)?;
+        Err(TrainError::Interrupted {
+            run: self.run.name.to_owned(),
+            epoch: self.position.history.len() + 1,
+            batches: self.position.batches,
         })
+    }
+
+    /// Whether the gradients of some batches wait for the next step.
+    fn holds_gradients(&self) -> bool {
+        self.position.batches < self.batch_count()
+            && self.position.batches % self.config.training.accumulation_steps != 0
+    }
+
+    fn keep(&self, keeper: &dyn StateKeeper) -> Result<(), TrainError> {
+        let json = |value: Result<String, serde_json::Error>| {
+            value.map_err(|error| self.refuse_state(error.to_string()))
+        };
+        let mut state = Store::default();
+        let config = json(serde_json::to_string(self.config))?;
+        state.metadata.insert(CONFIG.to_owned(), config);
+        let position = json(serde_json::to_string(&self.position))?;
+        state.metadata.insert(POSITION.to_owned(), position);
+        state.insert_parameters(MODEL, &self.model);
+        if let Some(best) = &self.best_model {
+            state.insert_parameters(BEST_MODEL, best);
+        }
+        if self.holds_gradients() {
+            state.insert_parameters(GRADIENTS, &self.gradients);
+        }
+        self.optimizer.save(&mut state, OPTIMIZER);
+        if let Some((_, labels)) = &self.labels {
+            labels.insert_into(&mut state, LABELS);
+        }
+        let order: Array1<u64> = self.order.iter().map(|&row| row as u64).collect();
+        state.insert(ORDER, &order);
+        keeper.keep(self.run.name, &state)
+    }
+
+    /// Takes a kept state over, if there is one. On an error the run is not to be used.
+    fn restore(&mut self) -> Result<bool, TrainError> {
+        let Some(keeper) = self.observer.keeper() else {
+            return Ok(false);
+        };
+        let Some(state) = keeper.restore(self.run.name)? else {
+            return Ok(false);
+        };
+        let entry = |key: &str| {
+            state
+                .metadata
+                .get(key)
+                .ok_or_else(|| self.refuse_state(format!("it has no metadata entry {key}")))
+        };
+        let config: ExperimentConfig = serde_json::from_str(entry(CONFIG)?)
+            .map_err(|error| self.refuse_state(format!("its configuration: {error}")))?;
+        if config != *self.config {
+            let reason = "it was kept with another configuration".to_owned();
+            return Err(self.refuse_state(reason));
+        }
+        let position: Position = serde_json::from_str(entry(POSITION)?)
+            .map_err(|error| self.refuse_state(format!("its position: {error}")))?;
+        let rows = self.data.train.len();
+        let mut order = Vec::new();
+        for row in state.array::<u64>(ORDER)? {
+            match usize::try_from(row) {
+                Ok(row) if row < rows => order.push(row),
+                _ => return Err(self.refuse_state(format!("it has row {row} of {rows}"))),
+            }
+        }
+        let expected = if order.is_empty() { 0 } else { rows };
+        if order.len() != expected || position.batches > self.batch_count() {
+            return Err(self.refuse_state(format!(
+                "it orders {} rows and has done {} batches, the data have {rows} rows in {} batches",
+                order.len(),
+                position.batches,
+                self.batch_count()
+            )));
+        }
+        self.position = position;
+        self.order = order;
+        state.read_parameters(MODEL, &mut self.model)?;
+        if self.best_epoch().is_some() {
+            let mut best = self.model.clone();
+            state.read_parameters(BEST_MODEL, &mut best)?;
+            self.best_model = Some(best);
+        }
+        if self.holds_gradients() {
+            state.read_parameters(GRADIENTS, &mut self.gradients)?;
+        }
+        self.optimizer.load(&state, OPTIMIZER)?;
+        if let Some((_, labels)) = &mut self.labels {
+            labels.read_from(&state, LABELS)?;
+        }
+        Ok(true)
+    }
+
+    fn refuse_state(&self, reason: String) -> TrainError {
+        TrainError::State {
+            run: self.run.name.to_owned(),
+            reason,
+        }
     }
 
     /// One batch forward and backward, then the label generator, in the published order.
@@ -249,9 +431,11 @@ impl<'a> Trainer<'a> {
             None => Targets::multimodal_only(multimodal, batch.sequences.len()),
         };
         let inputs: Vec<_> = batch.sequences.iter().map(Input::from).collect();
-        let (outputs, cache) = self.model.forward(&inputs, &mut self.noise)?;
+        let (outputs, cache) = self.model.forward(&inputs, &mut self.position.noise)?;
         let (terms, output_gradients) = self.objective.evaluate(&outputs, &targets)?;
-        self.require_finite("the loss", terms.total, epoch, number, rows)?;
+        for (term, value) in terms.named() {
+            self.require_finite(&term, value, epoch, number, rows)?;
+        }
         self.model
             .backward(cache, &output_gradients, &mut self.gradients)?;
 
@@ -264,7 +448,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One optimiser step on the gradients of `accumulated` batches; returns their norm.
-    fn step(&mut self, accumulated: usize) -> Result<f64, TrainError> {
+    fn step(&mut self, epoch: usize, batch: usize, accumulated: usize) -> Result<f64, TrainError> {
         if self.config.training.accumulation == Accumulation::Mean && accumulated > 1 {
             let scale = 1.0 / accumulated as f32;
             for (_, mut gradient) in self.gradients.named_views_mut() {
@@ -277,6 +461,12 @@ impl<'a> Trainer<'a> {
         } else {
             global_norm(&self.gradients)
         };
+        let first = (batch - accumulated) * self.config.training.batch_size;
+        let end = self
+            .order
+            .len()
+            .min(batch * self.config.training.batch_size);
+        self.require_finite("gradient norm", norm, epoch, batch, &self.order[first..end])?;
         let factor = self
             .schedule
             .map_or(1.0, |schedule| schedule.factor(self.optimizer.steps()));
@@ -294,7 +484,7 @@ impl<'a> Trainer<'a> {
             .map(|(&found, &label)| f64::from((found - label).abs()))
             .sum::<f64>()
             / valid.len() as f64;
-        self.require_finite("the validation loss", loss, epoch, 0, &[])?;
+        self.require_finite("validation loss", loss, epoch, self.batch_count(), &[])?;
         let convention = self.config.data.convention;
         Ok((
             loss,
@@ -347,9 +537,10 @@ impl<'a> Trainer<'a> {
             value,
             epoch,
             batch,
-            id: rows
-                .first()
-                .map_or_else(String::new, |&row| self.data.train.id[row].clone()),
+            ids: rows
+                .iter()
+                .map(|&row| self.data.train.id[row].clone())
+                .collect(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `modalign train`
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use modalign::data::Dataset;
@@ -13,9 +14,17 @@ use crate::folder::{RunFolder, print};
 use crate::input::Input;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::states::{self, States};
 use crate::{keys, settings, table};
 
 pub fn run(arguments: &Train) -> Result<(), CliError> {
+    match &arguments.resume.resume {
+        Some(folder) => resume(arguments, folder),
+        None => begin(arguments),
+    }
+}
+
+fn begin(arguments: &Train) -> Result<(), CliError> {
     let (config, input) = prepare(&arguments.settings, &arguments.data)?;
     let config = reduce(config, &arguments.variant);
     config.validate()?;
@@ -23,15 +32,58 @@ pub fn run(arguments: &Train) -> Result<(), CliError> {
 
     let folder = RunFolder::create(arguments.run.output.as_deref(), input.stem())?;
     folder.write(CONFIG, keys::to_toml(&config).as_bytes())?;
+    let folds = arguments.run.folds;
+    let data = arguments.data.data.as_deref();
+    states::begin(&folder, &config, &input.name, data, folds)?;
+    go_on(arguments, folder, &config, &input, folds)
+}
+
+fn resume(arguments: &Train, path: &Path) -> Result<(), CliError> {
+    let folder = RunFolder::reopen(path)?;
+    let Some(identity) = states::identity(&folder, arguments.data.data.as_deref())? else {
+        return print(&format!(
+            "{}: this training has ended, there is nothing to go on with\n",
+            path.display()
+        ));
+    };
+    let data = identity.data.as_ref().map(|data| data.path.as_path());
+    let mut input = Input::load(data, &identity.config)?;
+    input.name = identity.data_name;
+    use_threads(&arguments.run)?;
+    go_on(arguments, folder, &identity.config, &input, identity.folds)
+}
+
+/// Trains from the beginning, or from the states that are in the folder.
+fn go_on(
+    arguments: &Train,
+    folder: RunFolder,
+    config: &ExperimentConfig,
+    input: &Input,
+    folds: Option<usize>,
+) -> Result<(), CliError> {
     let progress = Progress::new(arguments.run.quiet, Some(folder.log(LOG)?));
-    introduce(&progress, &input, &config);
-    let trained = experiment(&config, &input.dataset, arguments.run.folds, &progress);
-    let experiment = match trained {
+    let steps = arguments.resume.keep_every.map(NonZeroUsize::get);
+    let states = States::open(&folder, steps, &progress)?;
+    states::listen()?;
+    introduce(&progress, input, config);
+    let experiment = match experiment(config, &input.dataset, folds, &states) {
         Ok(experiment) => experiment,
+        Err(TrainError::Interrupted { .. }) => {
+            let path = folder.path().to_owned();
+            return Err(CliError::Interrupted { path });
+        }
+        Err(error) if states.has_any() => {
+            progress.note(&format!("stopped: {error}"));
+            let path = folder.path().to_owned();
+            let error = Box::new(error);
+            return Err(CliError::Stopped { path, error });
+        }
+        Err(error) if arguments.resume.resume.is_some() => return Err(error.into()),
         Err(error) => return Err(give_up(folder, &progress, error)),
     };
-    let outcome = Outcome::new(&config, &input.name, &experiment)?;
+    let outcome = Outcome::new(config, &input.name, &experiment)?;
     files::write(&folder, &outcome)?;
+    states.remove()?;
     progress.finish(&folder.file(LOG))?;
 
     let mut text = table::outcome_table(&outcome);
