@@ -128,6 +128,7 @@ pub fn identity(folder: &RunFolder, data: Option<&Path>) -> Result<Option<Identi
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if folder.file(METRICS).is_file() {
+                remove_rest(&folder.file(FOLDER))?;
                 return Ok(None);
             }
             return Err(refuse(
@@ -165,6 +166,17 @@ pub fn identity(folder: &RunFolder, data: Option<&Path>) -> Result<Option<Identi
         (None, None) => {}
     }
     Ok(Some(found))
+}
+
+/// A process that was killed while it took the states away has left some.
+fn remove_rest(path: &Path) -> Result<(), CliError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CliError::Write {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn unchanged(path: &Path, expected: &str, found: &str) -> Result<(), CliError> {
