@@ -262,7 +262,7 @@ impl<'a> Trainer<'a> {
             if let Some(keeper) = self.observer.keeper()
                 && keeper
                     .steps()
-                    .is_some_and(|steps| steps > 0 && self.position.batches % steps == 0)
+                    .is_some_and(|steps| self.position.batches.is_multiple_of(steps))
             {
                 self.keep(keeper)?;
             }
@@ -321,7 +321,10 @@ impl<'a> Trainer<'a> {
     /// Whether the gradients of some batches wait for the next step.
     fn holds_gradients(&self) -> bool {
         self.position.batches < self.batch_count()
-            && self.position.batches % self.config.training.accumulation_steps != 0
+            && !self
+                .position
+                .batches
+                .is_multiple_of(self.config.training.accumulation_steps)
     }
 
     fn keep(&self, keeper: &dyn StateKeeper) -> Result<(), TrainError> {
