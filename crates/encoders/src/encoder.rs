@@ -105,7 +105,7 @@ enum Inner<A> {
 /// Memory that [`Encoder::infer_into`] uses again.
 #[derive(Debug, Clone, Default)]
 pub struct EncoderWorkspace<A> {
-    pub(crate) lstm: LstmWorkspace<A>,
+    pub(crate) lstm: LstmWorkspace,
     /// What the last layer reads.
     pub(crate) vectors: Array2<A>,
 }

@@ -8,25 +8,27 @@
 //! c_t = f c + i g,   h_t = o tanh(c_t)
 //! ```
 //!
-//! Rows are sorted by length and laid out time-major without padding (see [`Packing`]), so that the
-//! rows at work in a step are the first ones of the step before. The input products of all steps
-//! are one matrix product, the recurrent product is one a step, and the backward pass overwrites
-//! the stored gates with their gradients, from which the weight gradients are one product each.
+//! Rows are dealt to groups, sorted by length and laid out time-major without padding (see
+//! [`Packing`]), so that the rows at work in a step are the first ones of the step before. Products
+//! and gates' functions of a few rows are one kernel that keeps the sums in registers; the backward
+//! pass overwrites the stored gates with their gradients and sums up those of the weights while the
+//! gates are in the cache. Groups may be worked on side by side.
 
 mod cell;
+mod kernel;
 mod packing;
+mod registers;
 
 use modalign_core::{Parameters, Path, Scalar, check_shape};
-use ndarray::{
-    Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMutD, Axis, CowArray, s,
-};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMutD, Axis, s};
 use rand::Rng;
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::error::check_config;
 use crate::memory::resized;
-use cell::{Cell, CellState, Tape};
+use cell::{Cell, Tape};
 use packing::Packing;
 
 /// The form of an [`Lstm`].
@@ -143,27 +145,34 @@ pub struct Lstm<A> {
 
 /// Memory that [`Lstm::infer_final_into`] uses again.
 #[derive(Debug, Clone, Default)]
-pub struct LstmWorkspace<A> {
+pub struct LstmWorkspace {
     packing: Packing,
-    input: Array2<A>,
-    state: CellState<A>,
 }
 
 /// What the backward pass of [`Lstm`] needs.
 #[derive(Debug)]
 pub struct LstmCache<A> {
-    packing: Packing,
-    mirror: Vec<usize>,
-    layers: Vec<LayerCache<A>>,
+    groups: Vec<Group<A>>,
+    batch: usize,
+    steps: usize,
     /// Whether there was an initial state.
     given: bool,
 }
 
+/// Rows that are worked on together.
 #[derive(Debug)]
-struct LayerCache<A> {
-    input: Array2<A>,
+struct Group<A> {
+    packing: Packing,
+    /// Empty with one direction.
+    mirror: Vec<usize>,
+    /// One a cell.
     tapes: Vec<Tape<A>>,
+    /// The packed gradient in the input of the first layer, if it was asked for.
+    dinput: Array2<A>,
 }
+
+/// Multiply-adds of a pass that pay for waking a second thread.
+const WORTH_THREADS: usize = 1 << 20;
 
 impl<A: Scalar> Lstm<A> {
     /// Draws all weights and biases uniformly from ±1/√H, as PyTorch does.
@@ -220,9 +229,8 @@ impl<A: Scalar> Lstm<A> {
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
     ) -> Result<(LstmOutput<A>, LstmCache<A>), NnError> {
-        let (hidden, state, cache) = self.run(x, lengths, initial, true, true)?;
-        let output = cache.packing.unpack(hidden.view());
-        Ok((LstmOutput { output, state }, cache))
+        let cache = self.run(x, lengths, initial, true)?;
+        Ok((self.whole_output(&cache), cache))
     }
 
     /// As [`forward`](Self::forward), without a cache.
@@ -236,9 +244,10 @@ impl<A: Scalar> Lstm<A> {
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
     ) -> Result<LstmOutput<A>, NnError> {
-        let (hidden, state, cache) = self.run(x, lengths, initial, true, false)?;
-        let output = cache.packing.unpack(hidden.view());
-        Ok(LstmOutput { output, state })
+        let cache = self.run(x, lengths, initial, false)?;
+        let output = self.whole_output(&cache);
+        self.give_tapes(cache);
+        Ok(output)
     }
 
     /// The final hidden state of the last layer `[B, directions · H]` alone, from zeros. Cheaper
@@ -252,8 +261,8 @@ impl<A: Scalar> Lstm<A> {
         x: ArrayView3<A>,
         lengths: &[usize],
     ) -> Result<(Array2<A>, LstmCache<A>), NnError> {
-        let (_, state, cache) = self.run(x, lengths, None, false, true)?;
-        Ok((self.last_layer(&state.h), cache))
+        let cache = self.run(x, lengths, None, true)?;
+        Ok((self.last_hidden(&cache), cache))
     }
 
     /// As [`forward_final`](Self::forward_final), without a cache.
@@ -262,8 +271,10 @@ impl<A: Scalar> Lstm<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer_final(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, NnError> {
-        let (_, state, _) = self.run(x, lengths, None, false, false)?;
-        Ok(self.last_layer(&state.h))
+        let cache = self.run(x, lengths, None, false)?;
+        let h = self.last_hidden(&cache);
+        self.give_tapes(cache);
+        Ok(h)
     }
 
     /// As [`infer_final`](Self::infer_final), into `h`, which takes the shape of the result. With
@@ -276,7 +287,7 @@ impl<A: Scalar> Lstm<A> {
         &self,
         x: ArrayView3<A>,
         lengths: &[usize],
-        workspace: &mut LstmWorkspace<A>,
+        workspace: &mut LstmWorkspace,
         h: &mut Array2<A>,
     ) -> Result<(), NnError> {
         let [cell] = &self.cells[..] else {
@@ -284,21 +295,19 @@ impl<A: Scalar> Lstm<A> {
             return Ok(());
         };
         self.check_input(x, lengths)?;
-        let LstmWorkspace {
-            packing,
-            input,
-            state,
-        } = workspace;
-        packing.set(lengths, x.dim().1)?;
-        *input = packing.pack_into(x, std::mem::take(input));
-        for rows in [&mut state.h, &mut state.c] {
-            *rows = resized(std::mem::take(rows), packing.batch(), self.output_size());
-            rows.fill(A::zero());
+        let packing = &mut workspace.packing;
+        *h = resized(std::mem::take(h), lengths.len(), self.output_size());
+        let x = x.as_standard_layout();
+        for group in 0..Packing::groups(lengths.len()) {
+            packing.set(lengths, x.dim().1, group)?;
+            let mut tape = cell.take_tape(packing, false);
+            read_input(packing, x.view(), &mut tape);
+            Cell::run(packing, &mut tape, false);
+            for (place, &row) in packing.rows().iter().enumerate() {
+                copy(tape.state(place)[0], h.row_mut(row));
+            }
+            cell.give_tape(tape);
         }
-        let tape = cell.run(packing, input, state, false, None, false)?;
-        cell.give_tape(tape);
-        *h = resized(std::mem::take(h), packing.batch(), self.output_size());
-        packing.unsort(state.h.view(), h.view_mut());
         Ok(())
     }
 
@@ -314,19 +323,21 @@ impl<A: Scalar> Lstm<A> {
         dy: &LstmOutput<A>,
         grads: &mut Self,
     ) -> Result<LstmInputGradient<A>, NnError> {
-        let packing = &cache.packing;
-        let expected = [packing.batch(), packing.steps(), self.output_size()];
+        let expected = [cache.batch, cache.steps, self.output_size()];
         check_shape("lstm backward", "dy.output", dy.output.shape(), &expected)?;
-        self.check_state("lstm backward", "dy.state", &dy.state, packing.batch())?;
+        self.check_state("lstm backward", "dy.state", &dy.state, cache.batch)?;
         self.check(&cache, grads)?;
-        let doutput = packing.pack(dy.output.view());
-        let given = cache.given;
-        let (packing, dx, initial) =
-            self.run_backward(cache, Some(doutput), &dy.state, grads, true)?;
-        Ok(LstmInputGradient {
-            x: packing.unpack(dx.view()),
-            initial: given.then_some(initial),
-        })
+        let (given, batch, steps) = (cache.given, cache.batch, cache.steps);
+        let cache = self.run_backward(cache, Some(dy.output.view()), &dy.state, true)?;
+        let mut x = Array3::zeros((batch, steps, self.input_size()));
+        for Group { packing, dinput, .. } in &cache.groups {
+            for ((step, place), dinput) in packing.places().zip(dinput.rows()) {
+                x.slice_mut(s![packing.rows()[place], step, ..]).assign(&dinput);
+            }
+        }
+        let initial = given.then(|| self.state(&cache));
+        self.add_gradients(cache, grads);
+        Ok(LstmInputGradient { x, initial })
     }
 
     /// Adds the gradients of all weights to `grads`, given `dh [B, directions · H]` in what
@@ -341,16 +352,15 @@ impl<A: Scalar> Lstm<A> {
         dh: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
-        let batch = cache.packing.batch();
         check_shape(
             "lstm backward",
             "dh",
             dh.shape(),
-            &[batch, self.output_size()],
+            &[cache.batch, self.output_size()],
         )?;
         self.check(&cache, grads)?;
         let size = self.cells[0].hidden_size();
-        let mut dstate = self.zero_state(batch);
+        let mut dstate = self.zero_state(cache.batch);
         let first = self.cells.len() - self.directions;
         for direction in 0..self.directions {
             let columns = s![.., direction * size..(direction + 1) * size];
@@ -359,145 +369,259 @@ impl<A: Scalar> Lstm<A> {
                 .index_axis_mut(Axis(0), first + direction)
                 .assign(&dh.slice(columns));
         }
-        self.run_backward(cache, None, &dstate, grads, false)?;
+        let cache = self.run_backward(cache, None, &dstate, false)?;
+        self.add_gradients(cache, grads);
         Ok(())
     }
 
-    /// The packed hidden states of the last layer (empty unless `output` is set), the final state,
-    /// and a cache (without tapes unless `record` is set).
+    /// Runs all groups. The tapes have no room for what only the backward pass needs unless `record`
+    /// is set.
     fn run(
         &self,
         x: ArrayView3<A>,
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
-        output: bool,
         record: bool,
-    ) -> Result<(Array2<A>, LstmState<A>, LstmCache<A>), NnError> {
+    ) -> Result<LstmCache<A>, NnError> {
         self.check_input(x, lengths)?;
         let (batch, steps, _) = x.dim();
         if let Some(initial) = initial {
             self.check_state("lstm", "initial", initial, batch)?;
         }
-        let packing = Packing::new(lengths, steps)?;
-        let mirror = if self.directions == 2 {
-            packing.mirror()
-        } else {
-            Vec::new()
-        };
-        let size = self.cells[0].hidden_size();
-        let mut state = self.zero_state(batch);
-        let mut layers = Vec::new();
-        let mut input = packing.pack(x);
-        let count = self.cells.len() / self.directions;
-        for (layer, cells) in self.cells.chunks(self.directions).enumerate() {
-            let keep = output || layer + 1 < count;
-            let lines = if keep { packing.lines() } else { 0 };
-            let mut hidden = Array2::zeros((lines, self.output_size()));
-            let mut tapes = Vec::with_capacity(self.directions);
-            for (direction, cell) in cells.iter().enumerate() {
-                let index = layer * self.directions + direction;
-                let sorted = |rows: &Array3<A>| packing.sort(rows.index_axis(Axis(0), index));
-                let mut cell_state = CellState {
-                    h: sorted(initial.map_or(&state.h, |initial| &initial.h)),
-                    c: sorted(initial.map_or(&state.c, |initial| &initial.c)),
-                };
-                let given = initial.is_some();
-                let columns = s![.., direction * size..(direction + 1) * size];
-                let tape = if direction == 0 {
-                    let hidden = keep.then(|| hidden.slice_mut(columns));
-                    cell.run(&packing, &input, &mut cell_state, given, hidden, record)?
+        let groups = Packing::of_batch(lengths, steps)?
+            .into_iter()
+            .map(|packing| Group {
+                mirror: if self.directions == 2 {
+                    packing.mirror()
                 } else {
-                    let mirrored = input.select(Axis(0), &mirror);
-                    let mut reversed = Array2::zeros((lines, size));
-                    let target = keep.then(|| reversed.view_mut());
-                    let tape =
-                        cell.run(&packing, &mirrored, &mut cell_state, given, target, record)?;
-                    if keep {
-                        hidden
-                            .slice_mut(columns)
-                            .assign(&reversed.select(Axis(0), &mirror));
-                    }
-                    tape
-                };
-                let CellState { h, c } = cell_state;
-                packing.unsort(h.view(), state.h.index_axis_mut(Axis(0), index));
-                packing.unsort(c.view(), state.c.index_axis_mut(Axis(0), index));
-                if record {
-                    tapes.push(tape);
-                } else {
-                    cell.give_tape(tape);
-                }
-            }
-            let input = std::mem::replace(&mut input, hidden);
-            if record {
-                layers.push(LayerCache { input, tapes });
-            }
-        }
-        let cache = LstmCache {
-            packing,
-            mirror,
-            layers,
+                    Vec::new()
+                },
+                packing,
+                tapes: Vec::with_capacity(self.cells.len()),
+                dinput: Array2::default((0, 0)),
+            })
+            .collect();
+        let mut cache = LstmCache {
+            groups,
+            batch,
+            steps,
             given: initial.is_some(),
         };
-        Ok((input, state, cache))
+        let x = x.as_standard_layout();
+        self.for_each_group(&mut cache.groups, |group| {
+            self.run_group(group, x.view(), initial, record);
+            Ok(())
+        })?;
+        Ok(cache)
     }
 
-    /// Returns the layout, the packed gradient in the input (empty unless asked for) and the
-    /// gradient in the initial state (undefined without one).
-    fn run_backward(
+    /// Works on all groups, side by side where that pays.
+    fn for_each_group(
         &self,
-        cache: LstmCache<A>,
-        doutput: Option<Array2<A>>,
-        dstate: &LstmState<A>,
-        grads: &mut Self,
-        input_gradient: bool,
-    ) -> Result<(Packing, Array2<A>, LstmState<A>), NnError> {
-        let LstmCache {
+        groups: &mut [Group<A>],
+        work: impl Fn(&mut Group<A>) -> Result<(), NnError> + Sync + Send,
+    ) -> Result<(), NnError> {
+        let size = self.cells[0].hidden_size();
+        let lines: usize = groups.iter().map(|group| group.packing.lines()).sum();
+        let multiplications = self.cells.len() * lines * 4 * size * (size + self.input_size());
+        if multiplications < WORTH_THREADS || groups.len() < 2 {
+            groups.iter_mut().try_for_each(work)
+        } else {
+            groups.par_iter_mut().try_for_each(work)
+        }
+    }
+
+    fn run_group(
+        &self,
+        group: &mut Group<A>,
+        x: ArrayView3<A>,
+        initial: Option<&LstmState<A>>,
+        record: bool,
+    ) {
+        let Group {
             packing,
             mirror,
-            layers,
+            tapes,
             ..
-        } = cache;
+        } = group;
         let size = self.cells[0].hidden_size();
-        let mut initial = self.zero_state(packing.batch());
-        let mut dlayer = doutput;
-        for (layer, LayerCache { input, tapes }) in layers.into_iter().enumerate().rev() {
-            let mut dinput: Option<Array2<A>> = None;
-            for (direction, mut tape) in tapes.into_iter().enumerate() {
-                let index = layer * self.directions + direction;
-                let (cell, grads) = (&self.cells[index], &mut grads.cells[index]);
-                let reverse = direction == 1;
-                let mut gradient = CellState {
-                    h: packing.sort(dstate.h.index_axis(Axis(0), index)),
-                    c: packing.sort(dstate.c.index_axis(Axis(0), index)),
-                };
-                let columns = s![.., direction * size..(direction + 1) * size];
-                let dhidden = dlayer.as_ref().map(|dlayer| match dlayer.slice(columns) {
-                    dhidden if reverse => CowArray::from(dhidden.select(Axis(0), &mirror)),
-                    dhidden => CowArray::from(dhidden),
-                });
-                let dhidden = dhidden.as_ref().map(|dhidden| dhidden.view());
-                cell.run_back(&packing, &mut tape, dhidden, &mut gradient)?;
-                packing.unsort(gradient.h.view(), initial.h.index_axis_mut(Axis(0), index));
-                packing.unsort(gradient.c.view(), initial.c.index_axis_mut(Axis(0), index));
-                if reverse {
-                    let mirrored = input.select(Axis(0), &mirror);
-                    Cell::add_gradients(&packing, &mirrored, &tape, grads)?;
-                } else {
-                    Cell::add_gradients(&packing, &input, &tape, grads)?;
-                }
-                if layer > 0 || input_gradient {
-                    let gradient = cell.input_gradient(&tape)?;
-                    match &mut dinput {
-                        Some(dinput) => *dinput += &gradient.select(Axis(0), &mirror),
-                        None => dinput = Some(gradient),
+        for (index, cell) in self.cells.iter().enumerate() {
+            let mut tape = cell.take_tape(packing, record);
+            let below = index / self.directions * self.directions;
+            match below.checked_sub(self.directions) {
+                None => read_input(packing, x, &mut tape),
+                Some(first) => {
+                    for (line, (step, place)) in packing.places().enumerate() {
+                        let input = tape.input_mut(line);
+                        let (forward, backward) = input.split_at_mut(size);
+                        forward.copy_from_slice(tapes[first].hidden(packing, step, place));
+                        if self.directions == 2 {
+                            let step = packing.mirrored(step, place);
+                            let hidden = tapes[first + 1].hidden(packing, step, place);
+                            backward.copy_from_slice(hidden);
+                        }
                     }
                 }
+            }
+            if index % self.directions == 1 {
+                tape.mirror_input(mirror);
+            }
+            if let Some(initial) = initial {
+                tape.given = true;
+                read_state(packing, initial, index, &mut tape);
+            }
+            Cell::run(packing, &mut tape, record);
+            tapes.push(tape);
+        }
+    }
+
+    /// Takes all groups back; the states of the tapes become the gradients in the initial states.
+    fn run_backward(
+        &self,
+        mut cache: LstmCache<A>,
+        doutput: Option<ArrayView3<A>>,
+        dstate: &LstmState<A>,
+        input_gradient: bool,
+    ) -> Result<LstmCache<A>, NnError> {
+        self.for_each_group(&mut cache.groups, |group| {
+            self.run_group_backward(group, doutput, dstate, input_gradient)
+        })?;
+        Ok(cache)
+    }
+
+    fn run_group_backward(
+        &self,
+        group: &mut Group<A>,
+        doutput: Option<ArrayView3<A>>,
+        dstate: &LstmState<A>,
+        input_gradient: bool,
+    ) -> Result<(), NnError> {
+        let Group {
+            packing,
+            mirror,
+            tapes,
+            dinput,
+        } = group;
+        let size = self.cells[0].hidden_size();
+        let last = self.cells.len() - self.directions;
+        // The gradient in the input of the layer above, in its first direction's order.
+        let mut above: Option<Array2<A>> = None;
+        for index in (0..self.cells.len()).rev() {
+            let (cell, tape) = (&self.cells[index], &mut tapes[index]);
+            let direction = index % self.directions;
+            let columns = direction * size..(direction + 1) * size;
+            read_state(packing, dstate, index, tape);
+            if index < last || doutput.is_some() {
+                tape.expect_dhidden(packing);
+                for (line, (step, place)) in packing.places().enumerate() {
+                    let target = if direction == 1 { mirror[line] } else { line };
+                    let target = tape.dhidden_mut(target);
+                    let gradient = match (&above, &doutput) {
+                        (Some(above), _) if index < last => above.slice(s![line, columns.clone()]),
+                        (_, Some(doutput)) => {
+                            let row = packing.rows()[place];
+                            doutput.slice(s![row, step, columns.clone()])
+                        }
+                        _ => continue,
+                    };
+                    for (target, &gradient) in target.iter_mut().zip(gradient) {
+                        *target = gradient;
+                    }
+                }
+            }
+            Cell::run_back(packing, tape);
+            if index >= self.directions || input_gradient {
+                let gradient = cell.input_gradient(packing, tape)?;
+                if direction == 1 {
+                    *dinput = gradient.select(Axis(0), mirror);
+                } else if self.directions == 2 {
+                    *dinput += &gradient;
+                } else {
+                    *dinput = gradient;
+                }
+            }
+            if direction == 0 {
+                above = Some(std::mem::take(dinput));
+            }
+        }
+        *dinput = above.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Adds what the groups have summed up and keeps their memory.
+    fn add_gradients(&self, cache: LstmCache<A>, grads: &mut Self) {
+        for group in &cache.groups {
+            for (tape, grads) in group.tapes.iter().zip(&mut grads.cells) {
+                Cell::add_gradients(tape, grads);
+            }
+        }
+        self.give_tapes(cache);
+    }
+
+    fn give_tapes(&self, cache: LstmCache<A>) {
+        for group in cache.groups {
+            for (cell, tape) in self.cells.iter().zip(group.tapes) {
                 cell.give_tape(tape);
             }
-            dlayer = dinput;
         }
-        Ok((packing, dlayer.unwrap_or_default(), initial))
+    }
+
+    /// The states of all tapes.
+    fn state(&self, cache: &LstmCache<A>) -> LstmState<A> {
+        let mut state = self.zero_state(cache.batch);
+        for Group { packing, tapes, .. } in &cache.groups {
+            for (index, tape) in tapes.iter().enumerate() {
+                for (place, &row) in packing.rows().iter().enumerate() {
+                    let [h, c] = tape.state(place);
+                    copy(h, state.h.slice_mut(s![index, row, ..]));
+                    copy(c, state.c.slice_mut(s![index, row, ..]));
+                }
+            }
+        }
+        state
+    }
+
+    /// The hidden states of the last layer and the states of all.
+    fn whole_output(&self, cache: &LstmCache<A>) -> LstmOutput<A> {
+        let size = self.cells[0].hidden_size();
+        let mut output = Array3::zeros((cache.batch, cache.steps, self.output_size()));
+        for Group { packing, tapes, .. } in &cache.groups {
+            let last = &tapes[tapes.len() - self.directions..];
+            for (step, place) in packing.places() {
+                let row = packing.rows()[place];
+                for (direction, tape) in last.iter().enumerate() {
+                    let own_step = match direction {
+                        1 => packing.mirrored(step, place),
+                        _ => step,
+                    };
+                    let columns = direction * size..(direction + 1) * size;
+                    copy(
+                        tape.hidden(packing, own_step, place),
+                        output.slice_mut(s![row, step, columns]),
+                    );
+                }
+            }
+        }
+        LstmOutput {
+            output,
+            state: self.state(cache),
+        }
+    }
+
+    /// The last hidden states of the last layer, its directions side by side.
+    fn last_hidden(&self, cache: &LstmCache<A>) -> Array2<A> {
+        let size = self.cells[0].hidden_size();
+        let mut h = Array2::zeros((cache.batch, self.output_size()));
+        for Group { packing, tapes, .. } in &cache.groups {
+            let last = &tapes[tapes.len() - self.directions..];
+            for (direction, tape) in last.iter().enumerate() {
+                for (place, &row) in packing.rows().iter().enumerate() {
+                    let columns = direction * size..(direction + 1) * size;
+                    copy(tape.state(place)[0], h.slice_mut(s![row, columns]));
+                }
+            }
+        }
+        h
     }
 
     fn zero_state(&self, batch: usize) -> LstmState<A> {
@@ -506,18 +630,6 @@ impl<A: Scalar> Lstm<A> {
             h: Array3::zeros(shape),
             c: Array3::zeros(shape),
         }
-    }
-
-    /// The last layer's part of `h`, its directions side by side.
-    fn last_layer(&self, h: &Array3<A>) -> Array2<A> {
-        let size = self.cells[0].hidden_size();
-        let first = self.cells.len() - self.directions;
-        let mut last = Array2::zeros((h.dim().1, self.output_size()));
-        for direction in 0..self.directions {
-            last.slice_mut(s![.., direction * size..(direction + 1) * size])
-                .assign(&h.index_axis(Axis(0), first + direction));
-        }
-        last
     }
 
     fn check_state(
@@ -543,27 +655,58 @@ impl<A: Scalar> Lstm<A> {
 
     /// Fails unless cache and gradients are of this layer's form.
     fn check(&self, cache: &LstmCache<A>, grads: &Self) -> Result<(), NnError> {
-        let form = [self.cells.len(), self.directions];
-        let tapes: usize = cache.layers.iter().map(|layer| layer.tapes.len()).sum();
-        let directions = cache.layers.first().map_or(0, |layer| layer.tapes.len());
-        check_shape("lstm backward", "cache", &[tapes, directions], &form)?;
         check_shape(
             "lstm backward",
             "grads",
             &[grads.cells.len(), grads.directions],
-            &form,
+            &[self.cells.len(), self.directions],
         )?;
-        let tapes = cache.layers.iter().flat_map(|layer| &layer.tapes);
-        for ((cell, tape), grads) in self.cells.iter().zip(tapes).zip(&grads.cells) {
-            cell.check(&cache.packing, tape, grads)?;
+        for Group { tapes, mirror, packing, .. } in &cache.groups {
+            let mirrored = if self.directions == 2 { packing.lines() } else { 0 };
+            check_shape(
+                "lstm backward",
+                "cache",
+                &[tapes.len(), mirror.len()],
+                &[self.cells.len(), mirrored],
+            )?;
+            for ((cell, tape), grads) in self.cells.iter().zip(tapes).zip(&grads.cells) {
+                cell.check(tape, grads)?;
+            }
         }
-        check_shape(
-            "lstm backward",
-            "cache",
-            &[cache.layers[0].input.ncols()],
-            &[self.input_size()],
-        )?;
         Ok(())
+    }
+}
+
+/// Fills the input of a tape from `x [B, T, D]` in standard layout.
+fn read_input<A: Scalar>(packing: &Packing, x: ArrayView3<A>, tape: &mut Tape<A>) {
+    let (_, steps, width) = x.dim();
+    let x = x.to_slice().expect("the caller has made it standard");
+    for (line, (step, place)) in packing.places().enumerate() {
+        let start = (packing.rows()[place] * steps + step) * width;
+        tape.input_mut(line).copy_from_slice(&x[start..start + width]);
+    }
+}
+
+/// Fills the state of a tape with the rows of one cell's.
+fn read_state<A: Scalar>(
+    packing: &Packing,
+    state: &LstmState<A>,
+    index: usize,
+    tape: &mut Tape<A>,
+) {
+    for (place, &row) in packing.rows().iter().enumerate() {
+        for (target, state) in tape.state_mut(place).into_iter().zip([&state.h, &state.c]) {
+            let state = state.slice(s![index, row, ..]);
+            for (target, &x) in target.iter_mut().zip(state) {
+                *target = x;
+            }
+        }
+    }
+}
+
+fn copy<A: Scalar>(from: &[A], mut to: ArrayViewMut1<A>) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
     }
 }
 
@@ -685,6 +828,13 @@ mod tests {
         }
     }
 
+    /// The last layer's part of `h`, its directions side by side.
+    fn last_layer(lstm: &Lstm<f64>, h: &Array3<f64>) -> Array2<f64> {
+        let first = lstm.cells.len() - lstm.directions;
+        let last: Vec<_> = h.axis_iter(Axis(0)).skip(first).collect();
+        ndarray::concatenate(Axis(1), &last).unwrap()
+    }
+
     /// Outputs and states in one array, so that one cotangent contracts all of them.
     fn joined(output: &LstmOutput<f64>) -> ndarray::Array1<f64> {
         let LstmOutput { output, state } = output;
@@ -803,7 +953,7 @@ mod tests {
                 prop_assert_eq!(&h, &again);
             }
             let (output, whole) = lstm.forward(x.view(), &case.lengths, None).unwrap();
-            prop_assert_eq!(&h, &lstm.last_layer(&output.state.h));
+            prop_assert_eq!(&h, &last_layer(&lstm, &output.state.h));
 
             let mut dy = LstmOutput {
                 output: Array3::zeros(output.output.raw_dim()),

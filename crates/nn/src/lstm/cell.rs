@@ -1,19 +1,17 @@
 //! One layer in one direction, on the packed layout.
 
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use modalign_core::{Scalar, check_shape};
 use modalign_linalg::gemm;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMutD};
 use rand::Rng;
 
+use super::kernel::{Backward, Forward};
 use super::packing::Packing;
+use super::registers::{dispatch, lanes};
 use crate::NnError;
 use crate::init::uniform;
-use crate::lanes::{LANES, Lanes, load, sigmoid, store, tanh};
-use crate::memory::resized;
-use crate::simd::vectorized;
 
 /// The weights of one layer in one direction; the four gates i, f, g, o one after the other.
 #[derive(Debug)]
@@ -52,103 +50,146 @@ impl<A: PartialEq> PartialEq for Cell<A> {
     }
 }
 
-/// The hidden and the cell state of every row, `[B, H]` each, in the sorted order; or the gradient
-/// in them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct CellState<A> {
-    pub(super) h: Array2<A>,
-    pub(super) c: Array2<A>,
+/// The sizes of a tape.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    /// D.
+    pub(super) inputs: usize,
+    /// H.
+    pub(super) size: usize,
+    /// H with the units that fill up a register. Their weights are zero, and so are their states.
+    pub(super) padded: usize,
+    /// Units a register.
+    lanes: usize,
 }
 
-/// What the backward pass of a [`Cell`] needs beside its input, all in the packed layout.
-#[derive(Debug, Default)]
+impl Form {
+    /// The numbers of a line that have weights: 1, D and H.
+    pub(super) fn sums(self) -> usize {
+        1 + self.inputs + self.size
+    }
+
+    /// The numbers of a line.
+    pub(super) fn stride(self) -> usize {
+        1 + self.inputs + self.padded
+    }
+
+    /// For each gate of each unit its row in the weights and its place in the order of the kernels.
+    fn gates(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..4).flat_map(move |gate| {
+            (0..self.size).map(move |unit| {
+                let (register, lane) = (unit / self.lanes, unit % self.lanes);
+                let place = (register * 4 + gate) * self.lanes + lane;
+                (gate * self.size + unit, place)
+            })
+        })
+    }
+}
+
+/// A pass over the rows of a packing: first the input and the weights in the order of the kernels,
+/// then what the backward pass needs, then gradients. Lines are those of the packing; see
+/// [`kernel`](super::kernel) for the order of the gates.
+#[derive(Debug)]
 pub(super) struct Tape<A> {
-    /// i, f, g, o `[P, 4H]`.
-    gates: Array2<A>,
-    /// The state each step started from, `[P, H]`.
-    previous_h: Array2<A>,
-    previous_c: Array2<A>,
-    /// `[P, H]`.
-    tanh_c: Array2<A>,
+    pub(super) form: Form,
     /// Whether the first step started from a given state.
-    given: bool,
-    /// The sum of both biases, `[1, 4H]`.
-    bias: Array2<A>,
-    /// The recurrent weights as a product with a few rows reads them fastest, `[H, 4H]`.
-    recurrent: Array2<A>,
+    pub(super) given: bool,
+    /// For each register of units `[1 + D + H, 4, lanes]`.
+    pub(super) weights: Vec<A>,
+    /// The recurrent weights, `[4 padded, padded]`; for the backward pass only.
+    pub(super) back_weights: Vec<A>,
+    /// The ones, the input and the state each step started from: `[P, 1 + D + padded]`.
+    pub(super) z: Vec<A>,
+    /// i, f, g, o, or the gradients in their sums: `[P, 4 padded]`.
+    pub(super) gates: Vec<A>,
+    /// The cell state each step started from, `[P, padded]`.
+    pub(super) previous_c: Vec<A>,
+    /// `[P, padded]`.
+    pub(super) tanh_c: Vec<A>,
+    /// The gradient in the hidden states of all steps `[P, padded]`, if there is one.
+    pub(super) dhidden: Vec<A>,
+    /// The last state of every row in the sorted order, `[B, padded]`; or the gradient in the first.
+    pub(super) h: Vec<A>,
+    pub(super) c: Vec<A>,
+    /// `[1 + D + H, 4 padded]`.
+    pub(super) dweights: Vec<A>,
 }
 
-/// Lines of a forward pass.
-struct Lines<'a, A> {
-    gates: ArrayViewMut2<'a, A>,
-    /// What the backward pass needs: `previous_h`, `previous_c` and `tanh_c`.
-    record: Option<[ArrayViewMut2<'a, A>; 3]>,
-    hidden: Option<ArrayViewMut2<'a, A>>,
+impl<A> Default for Tape<A> {
+    fn default() -> Self {
+        Self {
+            form: Form::default(),
+            given: false,
+            weights: Vec::new(),
+            back_weights: Vec::new(),
+            z: Vec::new(),
+            gates: Vec::new(),
+            previous_c: Vec::new(),
+            tanh_c: Vec::new(),
+            dhidden: Vec::new(),
+            h: Vec::new(),
+            c: Vec::new(),
+            dweights: Vec::new(),
+        }
+    }
 }
 
-/// Lines of a backward pass.
-struct LinesBack<'a, A> {
-    gates: ArrayViewMut2<'a, A>,
-    tanh_c: ArrayView2<'a, A>,
-    previous_c: ArrayView2<'a, A>,
-    dhidden: Option<ArrayView2<'a, A>>,
-}
+impl<A: Scalar> Tape<A> {
+    /// The input of one line.
+    pub(super) fn input_mut(&mut self, line: usize) -> &mut [A] {
+        &mut self.z[line * self.form.stride() + 1..][..self.form.inputs]
+    }
 
-impl<A> Lines<'_, A> {
-    /// The first `count` lines and the others.
-    fn split_at(self, count: usize) -> (Self, Self) {
-        let (gates, other_gates) = self.gates.split_at(Axis(0), count);
-        let (record, other_record) = match self.record {
-            Some(record) => {
-                let [h, c, tanh_c] = record.map(|array| array.split_at(Axis(0), count));
-                (Some([h.0, c.0, tanh_c.0]), Some([h.1, c.1, tanh_c.1]))
+    /// Brings the input of every line to the order of the other direction.
+    pub(super) fn mirror_input(&mut self, mirror: &[usize]) {
+        let (stride, inputs) = (self.form.stride(), self.form.inputs);
+        for (line, &other) in mirror.iter().enumerate() {
+            if line < other {
+                let (first, second) = self.z.split_at_mut(other * stride);
+                first[line * stride + 1..][..inputs].swap_with_slice(&mut second[1..][..inputs]);
             }
-            None => (None, None),
-        };
-        let hidden = self.hidden.map(|hidden| hidden.split_at(Axis(0), count));
-        let (hidden, other_hidden) = hidden.unzip();
-        (
-            Self {
-                gates,
-                record,
-                hidden,
-            },
-            Self {
-                gates: other_gates,
-                record: other_record,
-                hidden: other_hidden,
-            },
-        )
+        }
+    }
+
+    /// The hidden and the cell state of the row at a place of the sorted order, or their gradients.
+    pub(super) fn state(&self, place: usize) -> [&[A]; 2] {
+        [&self.h, &self.c].map(|rows| &rows[place * self.form.padded..][..self.form.size])
+    }
+
+    /// As [`state`](Self::state), to write.
+    pub(super) fn state_mut(&mut self, place: usize) -> [&mut [A]; 2] {
+        let Form { size, padded, .. } = self.form;
+        [&mut self.h, &mut self.c].map(|rows| &mut rows[place * padded..][..size])
+    }
+
+    /// The hidden state of the row at `place` after `step`, once the pass is done.
+    pub(super) fn hidden(&self, packing: &Packing, step: usize, place: usize) -> &[A] {
+        let later = step + 1;
+        if later < packing.longest() && place < packing.lines_of(later).len() {
+            let line = packing.lines_of(later).start + place;
+            let Form { inputs, size, .. } = self.form;
+            &self.z[line * self.form.stride() + 1 + inputs..][..size]
+        } else {
+            self.state(place)[0]
+        }
+    }
+
+    /// Makes room for the gradient in all hidden states.
+    pub(super) fn expect_dhidden(&mut self, packing: &Packing) {
+        clear(&mut self.dhidden, packing.lines() * self.form.padded);
+    }
+
+    /// The gradient in the hidden state of one line.
+    pub(super) fn dhidden_mut(&mut self, line: usize) -> &mut [A] {
+        &mut self.dhidden[line * self.form.padded..][..self.form.size]
     }
 }
 
-impl<A> LinesBack<'_, A> {
-    /// The first `count` lines and the others.
-    fn split_at(self, count: usize) -> (Self, Self) {
-        let (gates, other_gates) = self.gates.split_at(Axis(0), count);
-        let (tanh_c, other_tanh_c) = self.tanh_c.split_at(Axis(0), count);
-        let (previous_c, other_previous_c) = self.previous_c.split_at(Axis(0), count);
-        let dhidden = self.dhidden.map(|dhidden| dhidden.split_at(Axis(0), count));
-        let (dhidden, other_dhidden) = dhidden.unzip();
-        (
-            Self {
-                gates,
-                tanh_c,
-                previous_c,
-                dhidden,
-            },
-            Self {
-                gates: other_gates,
-                tanh_c: other_tanh_c,
-                previous_c: other_previous_c,
-                dhidden: other_dhidden,
-            },
-        )
-    }
+/// So many zeros in the memory that is there.
+fn clear<A: Scalar>(numbers: &mut Vec<A>, count: usize) {
+    numbers.clear();
+    numbers.resize(count, A::zero());
 }
-
-/// Multiply-adds of the recurrent products of a pass that pay for waking a second thread.
-const WORTH_THREADS: usize = 1 << 20;
 
 impl<A: Scalar> Cell<A> {
     pub(super) fn new(input_size: usize, hidden_size: usize, rng: &mut impl Rng) -> Self {
@@ -198,25 +239,68 @@ impl<A: Scalar> Cell<A> {
         self.weight_hh.ncols()
     }
 
-    /// A tape for so many lines, whose entries are yet to be written; without room for what only the
-    /// backward pass needs unless `record` is set.
-    fn take_tape(&self, lines: usize, record: bool) -> Tape<A> {
+    /// A tape for the rows of a packing with the weights in it and zeros as first state, its input
+    /// yet to be written. What only the backward pass needs has no room unless `record` is set.
+    pub(super) fn take_tape(&self, packing: &Packing, record: bool) -> Tape<A> {
         let spare = self
             .spare
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        let spare = spare.unwrap_or_default();
-        let (size, recorded) = (self.hidden_size(), if record { lines } else { 0 });
-        Tape {
-            gates: resized(spare.gates, lines, 4 * size),
-            previous_h: resized(spare.previous_h, recorded, size),
-            previous_c: resized(spare.previous_c, recorded, size),
-            tanh_c: resized(spare.tanh_c, recorded, size),
-            given: false,
-            bias: resized(spare.bias, 1, 4 * size),
-            recurrent: resized(spare.recurrent, size, 4 * size),
+        let mut tape = spare.unwrap_or_default();
+        let (inputs, size, lanes) = (self.input_size(), self.hidden_size(), lanes::<A>());
+        let form = Form {
+            inputs,
+            size,
+            padded: size.next_multiple_of(lanes),
+            lanes,
+        };
+        let unchanged = tape.form == form;
+        tape.form = form;
+        tape.given = false;
+        let (lines, padded, stride) = (packing.lines(), form.padded, form.stride());
+        let recorded = if record { lines } else { 0 };
+        tape.z.resize(lines * stride, A::zero());
+        for line in tape.z.chunks_exact_mut(stride) {
+            line[0] = A::one();
         }
+        tape.gates.resize(recorded * 4 * padded, A::zero());
+        tape.previous_c.resize(recorded * padded, A::zero());
+        tape.tanh_c.resize(recorded * padded, A::zero());
+        tape.dhidden.clear();
+        clear(&mut tape.h, packing.batch() * padded);
+        clear(&mut tape.c, packing.batch() * padded);
+        let dweights = if record { form.sums() * 4 * padded } else { 0 };
+        tape.dweights.resize(dweights, A::zero());
+
+        // What is not written below stays zero.
+        if !unchanged {
+            clear(&mut tape.weights, form.sums() * 4 * padded);
+            clear(&mut tape.back_weights, 0);
+        }
+        for (row, place) in form.gates() {
+            let (register, rest) = (place / (4 * lanes), place % (4 * lanes));
+            let start = register * form.sums() * 4 * lanes + rest;
+            let bias = self.bias_ih[row] + self.bias_hh[row];
+            let inputs = self.weight_ih.row(row);
+            let weights = std::iter::once(&bias)
+                .chain(inputs)
+                .chain(self.weight_hh.row(row));
+            let sums = tape.weights[start..].iter_mut().step_by(4 * lanes);
+            for (sum, &weight) in sums.zip(weights) {
+                *sum = weight;
+            }
+        }
+        if record {
+            tape.back_weights.resize(4 * padded * padded, A::zero());
+            for (row, place) in form.gates() {
+                let target = &mut tape.back_weights[place * padded..][..size];
+                for (new, &weight) in target.iter_mut().zip(self.weight_hh.row(row)) {
+                    *new = weight;
+                }
+            }
+        }
+        tape
     }
 
     /// Keeps the memory of a tape that has served.
@@ -227,276 +311,67 @@ impl<A: Scalar> Cell<A> {
             .push(tape);
     }
 
-    /// Runs over all steps of `input [P, D]` and leaves in `state` that of every row after its last
-    /// step. `given` tells that `state` is not zero at first. The hidden states of all steps go to
-    /// `hidden [P, H]` if it is there; the tape comes back empty unless `record` is set.
-    pub(super) fn run(
-        &self,
-        packing: &Packing,
-        input: &Array2<A>,
-        state: &mut CellState<A>,
-        given: bool,
-        hidden: Option<ArrayViewMut2<A>>,
-        record: bool,
-    ) -> Result<Tape<A>, NnError> {
-        let mut tape = self.take_tape(packing.lines(), record);
-        tape.given = given;
-        let mut bias = tape.bias.row_mut(0);
-        bias.assign(&self.bias_ih);
-        bias += &self.bias_hh;
-        tape.recurrent.assign(&self.weight_hh.t());
-        gemm(
-            A::one(),
-            input,
-            &self.weight_ih.t(),
-            A::zero(),
-            &mut tape.gates,
-        )?;
-        let Tape {
-            gates,
-            previous_h,
-            previous_c,
-            tanh_c,
-            bias,
-            recurrent,
+    /// Runs over all steps and leaves in the state of the tape that of every row after its last step.
+    pub(super) fn run(packing: &Packing, tape: &mut Tape<A>, record: bool) {
+        let Form {
+            inputs,
+            size,
+            padded,
             ..
-        } = &mut tape;
-        let (bias, recurrent) = (flat(bias.view_mut()), &*recurrent);
-        let rest = Lines {
-            gates: gates.view_mut(),
-            record: record.then(|| [previous_h, previous_c, tanh_c].map(|array| array.view_mut())),
-            hidden,
-        };
-        let (h, c) = (state.h.view_mut(), state.c.view_mut());
-        match self.rows_of_first_thread(packing) {
-            None => {
-                let mut rest = Some(rest);
-                let steps = (0..packing.longest()).map_while(|step| {
-                    let (lines, later) = rest.take()?.split_at(packing.lines_of(step).len());
-                    rest = Some(later);
-                    Some(lines)
-                });
-                self.advance_steps(bias, recurrent, given, steps, (h, c))?;
-            }
-            Some(rows) => {
-                let mut rest = rest;
-                let (mut first, mut second) = (Vec::new(), Vec::new());
-                for step in 0..packing.longest() {
-                    let count = packing.lines_of(step).len();
-                    let (lines, later) = rest.split_at(count);
-                    rest = later;
-                    let (above, below) = lines.split_at(count.min(rows));
-                    first.push(above);
-                    second.push(below);
-                }
-                let (first_h, second_h) = h.split_at(Axis(0), rows);
-                let (first_c, second_c) = c.split_at(Axis(0), rows);
-                let bias = &*bias;
-                let run =
-                    |lines: Vec<_>, state| self.advance_steps(bias, recurrent, given, lines, state);
-                let (first, second) = rayon::join(
-                    || run(first, (first_h, first_c)),
-                    || run(second, (second_h, second_c)),
-                );
-                first.and(second)?;
+        } = tape.form;
+        if packing.longest() > 0 {
+            let lines = tape.z.chunks_exact_mut(tape.form.stride());
+            let states = tape.h.chunks_exact(padded);
+            for (line, state) in lines.zip(states).take(packing.lines_of(0).len()) {
+                line[1 + inputs..][..size].copy_from_slice(&state[..size]);
             }
         }
-        Ok(tape)
+        dispatch(Forward { packing, record }, tape);
     }
 
-    /// Runs over `steps`, each with the lines of the first rows of `state`.
-    fn advance_steps<'a>(
-        &self,
-        bias: &[A],
-        recurrent: &Array2<A>,
-        given: bool,
-        steps: impl IntoIterator<Item = Lines<'a, A>>,
-        (mut h, mut c): (ArrayViewMut2<A>, ArrayViewMut2<A>),
-    ) -> Result<(), NnError> {
-        let size = self.hidden_size();
-        for (step, lines) in steps.into_iter().enumerate() {
-            let Lines {
-                mut gates,
-                record,
-                hidden,
-            } = lines;
-            let active = s![..gates.nrows(), ..];
-            let (mut h, c) = (h.slice_mut(active), c.slice_mut(active));
-            if step > 0 || given {
-                gemm(A::one(), &h, recurrent, A::one(), &mut gates)?;
-            }
-            let tanh_c = record.map(|[mut previous_h, mut previous_c, tanh_c]| {
-                previous_h.assign(&h);
-                previous_c.assign(&c);
-                flat(tanh_c)
-            });
-            let (gates, c) = (flat(gates), flat(c));
-            let flat_h = flat(h.view_mut());
-            vectorized(
-                #[inline(always)]
-                || advance(size, gates, bias, flat_h, c, tanh_c),
-            );
-            if let Some(mut hidden) = hidden {
-                hidden.assign(&h);
-            }
-        }
-        Ok(())
-    }
-
-    /// Where to cut the sorted rows for two threads that work side by side, so that both have about
-    /// as many lines. None if that does not pay. A row is computed in the same way by either.
-    fn rows_of_first_thread(&self, packing: &Packing) -> Option<usize> {
-        let size = self.hidden_size();
-        let work = packing.lines() * 4 * size * size;
-        if work < WORTH_THREADS || packing.batch() < 2 || rayon::current_num_threads() < 2 {
-            return None;
-        }
-        Some(packing.rows_of_half())
-    }
-
-    /// Goes back over all steps. Turns the gates of `tape` into their gradients, and `gradient` from
-    /// the gradient in the last state of every row into that in its first, which is meaningful if
-    /// the state was given. `dhidden [P, H]` is the gradient in the hidden states of all steps.
-    pub(super) fn run_back(
-        &self,
-        packing: &Packing,
-        tape: &mut Tape<A>,
-        dhidden: Option<ArrayView2<A>>,
-        gradient: &mut CellState<A>,
-    ) -> Result<(), NnError> {
-        let Tape {
-            gates,
-            previous_c,
-            tanh_c,
-            given,
-            ..
-        } = tape;
-        let rest = LinesBack {
-            gates: gates.view_mut(),
-            tanh_c: tanh_c.view(),
-            previous_c: previous_c.view(),
-            dhidden,
-        };
-        let (dh, dc) = (gradient.h.view_mut(), gradient.c.view_mut());
-        let given = *given;
-        match self.rows_of_first_thread(packing) {
-            None => {
-                let mut rest = Some(rest);
-                let steps = (0..packing.longest()).rev().map_while(|step| {
-                    let (earlier, lines) = rest.take()?.split_at(packing.lines_of(step).start);
-                    rest = Some(earlier);
-                    Some((step, lines))
-                });
-                self.retreat_steps(given, steps, (dh, dc))
-            }
-            Some(rows) => {
-                let mut rest = rest;
-                let (mut first, mut second) = (Vec::new(), Vec::new());
-                for step in (0..packing.longest()).rev() {
-                    let range = packing.lines_of(step);
-                    let (earlier, lines) = rest.split_at(range.start);
-                    rest = earlier;
-                    let (above, below) = lines.split_at(range.len().min(rows));
-                    first.push((step, above));
-                    second.push((step, below));
-                }
-                let (first_dh, second_dh) = dh.split_at(Axis(0), rows);
-                let (first_dc, second_dc) = dc.split_at(Axis(0), rows);
-                let run = |lines: Vec<_>, state| self.retreat_steps(given, lines, state);
-                let (first, second) = rayon::join(
-                    || run(first, (first_dh, first_dc)),
-                    || run(second, (second_dh, second_dc)),
-                );
-                first.and(second)
-            }
-        }
-    }
-
-    /// The reverse of [`advance_steps`](Self::advance_steps), with each step's number.
-    fn retreat_steps<'a>(
-        &self,
-        given: bool,
-        steps: impl IntoIterator<Item = (usize, LinesBack<'a, A>)>,
-        (mut dh, mut dc): (ArrayViewMut2<A>, ArrayViewMut2<A>),
-    ) -> Result<(), NnError> {
-        let size = self.hidden_size();
-        for (step, lines) in steps {
-            let LinesBack {
-                mut gates,
-                tanh_c,
-                previous_c,
-                dhidden,
-            } = lines;
-            let active = s![..gates.nrows(), ..];
-            let (mut dh, dc) = (dh.slice_mut(active), dc.slice_mut(active));
-            if let Some(dhidden) = &dhidden {
-                dh += dhidden;
-            }
-            let (flat_gates, flat_dh, dc) = (flat(gates.view_mut()), flat(dh.view_mut()), flat(dc));
-            let (tanh_c, previous_c) = (flat_ref(&tanh_c), flat_ref(&previous_c));
-            vectorized(
-                #[inline(always)]
-                || retreat(size, flat_gates, tanh_c, previous_c, flat_dh, dc),
-            );
-            if step > 0 || given {
-                gemm(A::one(), &gates, &self.weight_hh, A::zero(), &mut dh)?;
-            }
-        }
-        Ok(())
+    /// Goes back over all steps. Turns the gates of the tape into their gradients, its state from the
+    /// gradient in the last state of every row into that in its first (which is meaningful if the
+    /// state was given), and sums up the gradients of the weights.
+    pub(super) fn run_back(packing: &Packing, tape: &mut Tape<A>) {
+        dispatch(Backward { packing }, tape);
     }
 
     /// Adds the gradients of all weights to `grads`, after [`run_back`](Self::run_back).
-    pub(super) fn add_gradients(
-        packing: &Packing,
-        input: &Array2<A>,
-        tape: &Tape<A>,
-        grads: &mut Self,
-    ) -> Result<(), NnError> {
-        let dgates = &tape.gates;
-        gemm(A::one(), &dgates.t(), input, A::one(), &mut grads.weight_ih)?;
-        // Unless it was given, the state before the first step is zero.
-        let first = if tape.given || packing.longest() == 0 {
-            0
-        } else {
-            packing.lines_of(0).end
-        };
-        let later = dgates.slice(s![first.., ..]);
-        let previous_h = tape.previous_h.slice(s![first.., ..]);
-        gemm(
-            A::one(),
-            &later.t(),
-            &previous_h,
-            A::one(),
-            &mut grads.weight_hh,
-        )?;
-        let dbias = dgates.sum_axis(Axis(0));
-        grads.bias_ih += &dbias;
-        grads.bias_hh += &dbias;
-        Ok(())
+    pub(super) fn add_gradients(tape: &Tape<A>, grads: &mut Self) {
+        let form = tape.form;
+        for (row, place) in form.gates() {
+            let mut sums = tape.dweights[place..].iter().step_by(4 * form.padded);
+            if let Some(&dbias) = sums.next() {
+                grads.bias_ih[row] += dbias;
+                grads.bias_hh[row] += dbias;
+            }
+            let inputs = grads.weight_ih.row_mut(row);
+            let recurrent = grads.weight_hh.row_mut(row);
+            for (gradient, &sum) in inputs.into_iter().chain(recurrent).zip(sums) {
+                *gradient += sum;
+            }
+        }
     }
 
     /// The gradient in the input `[P, D]`, after [`run_back`](Self::run_back).
-    pub(super) fn input_gradient(&self, tape: &Tape<A>) -> Result<Array2<A>, NnError> {
-        let mut dinput = Array2::zeros((tape.gates.nrows(), self.input_size()));
-        gemm(
-            A::one(),
-            &tape.gates,
-            &self.weight_ih,
-            A::zero(),
-            &mut dinput,
-        )?;
+    pub(super) fn input_gradient(&self, packing: &Packing, tape: &Tape<A>) -> Result<Array2<A>, NnError> {
+        let form = tape.form;
+        let mut weights = Array2::zeros((4 * form.padded, form.inputs));
+        for (row, place) in form.gates() {
+            weights.row_mut(place).assign(&self.weight_ih.row(row));
+        }
+        let gates = ArrayView2::from_shape((packing.lines(), 4 * form.padded), &tape.gates)
+            .expect("the tape has the lines of its packing");
+        let mut dinput = Array2::zeros((packing.lines(), form.inputs));
+        gemm(A::one(), &gates, &weights, A::zero(), &mut dinput)?;
         Ok(dinput)
     }
 
     /// Fails unless `tape` and `grads` are of this cell's sizes.
-    pub(super) fn check(
-        &self,
-        packing: &Packing,
-        tape: &Tape<A>,
-        grads: &Self,
-    ) -> Result<(), NnError> {
-        let expected = [packing.lines(), 4 * self.hidden_size()];
-        check_shape("lstm backward", "cache", tape.gates.shape(), &expected)?;
+    pub(super) fn check(&self, tape: &Tape<A>, grads: &Self) -> Result<(), NnError> {
+        let expected = [self.input_size(), self.hidden_size()];
+        let found = [tape.form.inputs, tape.form.size];
+        check_shape("lstm backward", "cache", &found, &expected)?;
         for (operand, found, expected) in [
             (
                 "grads.weight_ih",
@@ -513,107 +388,4 @@ impl<A: Scalar> Cell<A> {
         }
         Ok(())
     }
-}
-
-/// The entries of whole rows of an array in standard layout.
-fn flat<A>(rows: ArrayViewMut2<'_, A>) -> &mut [A] {
-    rows.into_slice()
-        .expect("whole rows of an array in standard layout are contiguous")
-}
-
-/// As [`flat`], to read.
-fn flat_ref<'a, A>(rows: &'a ArrayView2<'_, A>) -> &'a [A] {
-    rows.as_slice()
-        .expect("whole rows of an array in standard layout are contiguous")
-}
-
-/// One step of every row: `gates` holds the products and becomes i, f, g, o.
-#[inline(always)]
-fn advance<A: Scalar>(
-    size: usize,
-    gates: &mut [A],
-    bias: &[A],
-    h: &mut [A],
-    c: &mut [A],
-    mut tanh_c: Option<&mut [A]>,
-) {
-    let rows = gates
-        .chunks_exact_mut(4 * size)
-        .zip(h.chunks_exact_mut(size))
-        .zip(c.chunks_exact_mut(size));
-    for (row, ((gates, h), c)) in rows.enumerate() {
-        for start in (0..size).step_by(LANES) {
-            let end = size.min(start + LANES);
-            let gate = |index: usize| index * size + start..index * size + end;
-            let (i, f) = (sum(gates, bias, gate(0)), sum(gates, bias, gate(1)));
-            let (g, o) = (sum(gates, bias, gate(2)), sum(gates, bias, gate(3)));
-            let (i, f, g, o) = (sigmoid(i), sigmoid(f), tanh(g), sigmoid(o));
-            let before = load(&c[start..end]);
-            let after = lanes(|lane| f[lane] * before[lane] + i[lane] * g[lane]);
-            let squashed = tanh(after);
-            store(&i, &mut gates[gate(0)]);
-            store(&f, &mut gates[gate(1)]);
-            store(&g, &mut gates[gate(2)]);
-            store(&o, &mut gates[gate(3)]);
-            store(&after, &mut c[start..end]);
-            store(&lanes(|lane| o[lane] * squashed[lane]), &mut h[start..end]);
-            if let Some(tanh_c) = &mut tanh_c {
-                store(&squashed, &mut tanh_c[row * size + start..row * size + end]);
-            }
-        }
-    }
-}
-
-/// The reverse of [`advance`]: `gates` becomes the gradient in the sums before the gates' functions,
-/// `dc` the gradient in the cell state before the step.
-#[inline(always)]
-fn retreat<A: Scalar>(
-    size: usize,
-    gates: &mut [A],
-    tanh_c: &[A],
-    previous_c: &[A],
-    dh: &[A],
-    dc: &mut [A],
-) {
-    let one = A::one();
-    let rows = gates
-        .chunks_exact_mut(4 * size)
-        .zip(tanh_c.chunks_exact(size))
-        .zip(previous_c.chunks_exact(size))
-        .zip(dh.chunks_exact(size))
-        .zip(dc.chunks_exact_mut(size));
-    for ((((gates, tanh_c), previous_c), dh), dc) in rows {
-        for start in (0..size).step_by(LANES) {
-            let end = size.min(start + LANES);
-            let gate = |index: usize| index * size + start..index * size + end;
-            let (i, f) = (load(&gates[gate(0)]), load(&gates[gate(1)]));
-            let (g, o) = (load(&gates[gate(2)]), load(&gates[gate(3)]));
-            let squashed = load(&tanh_c[start..end]);
-            let before = load(&previous_c[start..end]);
-            let (dh, after) = (load(&dh[start..end]), load(&dc[start..end]));
-            let dc_sum = lanes(|lane| {
-                after[lane] + dh[lane] * o[lane] * (one - squashed[lane] * squashed[lane])
-            });
-            let di = lanes(|lane| dc_sum[lane] * g[lane] * i[lane] * (one - i[lane]));
-            let df = lanes(|lane| dc_sum[lane] * before[lane] * f[lane] * (one - f[lane]));
-            let dg = lanes(|lane| dc_sum[lane] * i[lane] * (one - g[lane] * g[lane]));
-            let d_o = lanes(|lane| dh[lane] * squashed[lane] * o[lane] * (one - o[lane]));
-            store(&di, &mut gates[gate(0)]);
-            store(&df, &mut gates[gate(1)]);
-            store(&dg, &mut gates[gate(2)]);
-            store(&d_o, &mut gates[gate(3)]);
-            store(&lanes(|lane| dc_sum[lane] * f[lane]), &mut dc[start..end]);
-        }
-    }
-}
-
-#[inline(always)]
-fn sum<A: Scalar>(left: &[A], right: &[A], range: Range<usize>) -> Lanes<A> {
-    let (left, right) = (load(&left[range.clone()]), load(&right[range]));
-    lanes(|lane| left[lane] + right[lane])
-}
-
-#[inline(always)]
-fn lanes<A>(entry: impl FnMut(usize) -> A) -> Lanes<A> {
-    std::array::from_fn(entry)
 }

@@ -1,12 +1,8 @@
 //! Sequences of different lengths without their padding.
 
-use modalign_core::Scalar;
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
-
 use crate::NnError;
-use crate::memory::resized;
 
-/// The layout `[P, ·]` of a batch of sequences, P = Σ lengths.
+/// The layout `[P, ·]` of rows of a batch of sequences, P = Σ lengths.
 ///
 /// Rows are sorted by falling length, ties in their order. Step t holds one line for every row
 /// longer than t; steps follow each other. The lines of a step are therefore the first lines of the
@@ -19,19 +15,35 @@ pub(super) struct Packing {
     lengths: Vec<usize>,
     /// Where each step starts, and one more for the end.
     offsets: Vec<usize>,
-    /// T of the batch, padding included.
-    steps: usize,
 }
 
+/// Rows of one packing. The rows of a batch are dealt to packings of about as many lines, which may
+/// be worked on side by side; sums over the batch are taken in the order of the packings. That
+/// depends on the batch alone, and so no result depends on the number of threads.
+const GROUP_ROWS: usize = 16;
+
 impl Packing {
-    pub(super) fn new(lengths: &[usize], steps: usize) -> Result<Self, NnError> {
-        let mut packing = Self::default();
-        packing.set(lengths, steps)?;
-        Ok(packing)
+    /// The packings of a batch whose rows have these lengths, at least one.
+    pub(super) fn of_batch(lengths: &[usize], steps: usize) -> Result<Vec<Self>, NnError> {
+        let mut packings = vec![Self::default(); Self::groups(lengths.len())];
+        for (group, packing) in packings.iter_mut().enumerate() {
+            packing.set(lengths, steps, group)?;
+        }
+        Ok(packings)
     }
 
-    /// Becomes the layout of another batch in the same memory.
-    pub(super) fn set(&mut self, lengths: &[usize], steps: usize) -> Result<(), NnError> {
+    /// How many packings a batch has.
+    pub(super) fn groups(batch: usize) -> usize {
+        batch.div_ceil(GROUP_ROWS).max(1)
+    }
+
+    /// Becomes the packing of one group of another batch in the same memory.
+    pub(super) fn set(
+        &mut self,
+        lengths: &[usize],
+        steps: usize,
+        group: usize,
+    ) -> Result<(), NnError> {
         if let Some(row) = lengths.iter().position(|&length| length > steps) {
             return Err(NnError::Length {
                 operation: "lstm",
@@ -40,12 +52,17 @@ impl Packing {
                 steps,
             });
         }
-        self.steps = steps;
         self.order.clear();
         self.order.extend(0..lengths.len());
         // With ties broken by their row, no two are equal, and this needs no memory.
         self.order
             .sort_unstable_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+        let groups = Self::groups(lengths.len());
+        let mut place = 0;
+        self.order.retain(|_| {
+            place += 1;
+            (place - 1) % groups == group
+        });
         self.lengths.clear();
         self.lengths
             .extend(self.order.iter().map(|&row| lengths[row]));
@@ -63,14 +80,9 @@ impl Packing {
         Ok(())
     }
 
-    /// B, the rows of the batch.
+    /// The rows.
     pub(super) fn batch(&self) -> usize {
         self.order.len()
-    }
-
-    /// T, padding included.
-    pub(super) fn steps(&self) -> usize {
-        self.steps
     }
 
     /// P, the lines of the layout.
@@ -88,121 +100,76 @@ impl Packing {
         self.offsets[step]..self.offsets[step + 1]
     }
 
-    /// How many of the first, longest rows have about half of the lines: at least 1 and fewer than
-    /// all of two or more.
-    pub(super) fn rows_of_half(&self) -> usize {
-        let (mut rows, mut lines) = (1, self.lengths[0]);
-        while rows + 1 < self.batch() && 2 * lines + self.lengths[rows] <= self.lines() {
-            lines += self.lengths[rows];
-            rows += 1;
-        }
-        rows
+    /// The row of the batch at each place of the sorted order.
+    pub(super) fn rows(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Step and place of every line.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.longest())
+            .flat_map(|step| (0..self.lines_of(step).len()).map(move |place| (step, place)))
     }
 
     /// The line of every row's sequence read from its last step to its first: line `i` of the
     /// mirrored layout is line `mirror()[i]` of this one, and the other way round.
     pub(super) fn mirror(&self) -> Vec<usize> {
-        let mut mirror = Vec::with_capacity(self.lines());
-        for step in 0..self.longest() {
-            for place in 0..self.lines_of(step).len() {
-                mirror.push(self.offsets[self.lengths[place] - 1 - step] + place);
-            }
-        }
-        mirror
+        self.places()
+            .map(|(step, place)| self.offsets[self.mirrored(step, place)] + place)
+            .collect()
     }
 
-    /// `x [B, T, D]` without its padding, `[P, D]`.
-    pub(super) fn pack<A: Scalar>(&self, x: ArrayView3<A>) -> Array2<A> {
-        self.pack_into(x, Array2::zeros((0, 0)))
-    }
-
-    /// As [`pack`](Self::pack), in the memory of `packed`.
-    pub(super) fn pack_into<A: Scalar>(&self, x: ArrayView3<A>, packed: Array2<A>) -> Array2<A> {
-        let mut packed = resized(packed, self.lines(), x.dim().2);
-        for step in 0..self.longest() {
-            for (place, line) in self.lines_of(step).enumerate() {
-                packed
-                    .row_mut(line)
-                    .assign(&x.slice(s![self.order[place], step, ..]));
-            }
-        }
-        packed
-    }
-
-    /// The reverse of [`pack`](Self::pack), with zeros as padding.
-    pub(super) fn unpack<A: Scalar>(&self, packed: ArrayView2<A>) -> Array3<A> {
-        let mut x = Array3::zeros((self.batch(), self.steps, packed.ncols()));
-        for step in 0..self.longest() {
-            for (place, line) in self.lines_of(step).enumerate() {
-                x.slice_mut(s![self.order[place], step, ..])
-                    .assign(&packed.row(line));
-            }
-        }
-        x
-    }
-
-    /// Rows of the batch `[B, D]` in the sorted order.
-    pub(super) fn sort<A: Scalar>(&self, rows: ArrayView2<A>) -> Array2<A> {
-        rows.select(Axis(0), &self.order)
-    }
-
-    /// Writes sorted rows to their places in the batch.
-    pub(super) fn unsort<A: Scalar>(&self, sorted: ArrayView2<A>, mut rows: ArrayViewMut2<A>) {
-        for (sorted, &row) in sorted.rows().into_iter().zip(&self.order) {
-            rows.row_mut(row).assign(&sorted);
-        }
+    /// Which step of the row at a place is as far from its end as `step` is from its start.
+    pub(super) fn mirrored(&self, step: usize, place: usize) -> usize {
+        self.lengths[place] - 1 - step
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
 
-    #[test]
-    fn lines_are_time_major_and_sorted_by_length() {
-        let packing = Packing::new(&[1, 3, 0, 2], 4).unwrap();
-        let x = Array3::from_shape_fn((4, 4, 1), |(row, step, _)| (10 * row + step) as f64);
-        let packed = packing.pack(x.view());
-        assert_eq!(packed.column(0), array![10.0, 30.0, 0.0, 11.0, 31.0, 12.0]);
-        let mirrored = packed.select(Axis(0), &packing.mirror());
-        assert_eq!(
-            mirrored.column(0),
-            array![12.0, 31.0, 0.0, 11.0, 30.0, 10.0]
-        );
-        assert_eq!(mirrored.select(Axis(0), &packing.mirror()), packed);
-        let unpacked = packing.unpack(packed.view());
-        for (row, length) in [1, 3, 0, 2].into_iter().enumerate() {
-            for step in 0..4 {
-                let expected = if step < length {
-                    x[[row, step, 0]]
-                } else {
-                    0.0
-                };
-                assert_eq!(unpacked[[row, step, 0]], expected);
-            }
-        }
+    fn packing(lengths: &[usize], steps: usize) -> Packing {
+        let packings = Packing::of_batch(lengths, steps).unwrap();
+        assert_eq!(packings.len(), 1);
+        packings.into_iter().next().unwrap()
     }
 
     #[test]
-    fn halves_have_about_as_many_lines() {
-        for (lengths, rows) in [
-            (vec![4, 4, 4, 4], 2),
-            (vec![1, 1, 1, 9, 2, 1], 1),
-            (vec![8, 4, 4, 4, 4], 2),
-            (vec![3, 0], 1),
-            (vec![2, 2], 1),
-        ] {
-            assert_eq!(Packing::new(&lengths, 9).unwrap().rows_of_half(), rows);
-        }
+    fn lines_are_time_major_and_sorted_by_length() {
+        let packing = packing(&[1, 3, 0, 2], 4);
+        let lines: Vec<_> = packing
+            .places()
+            .map(|(step, place)| 10 * packing.rows()[place] + step)
+            .collect();
+        assert_eq!(lines, [10, 30, 0, 11, 31, 12]);
+        let mirror = packing.mirror();
+        let mirrored: Vec<_> = mirror.iter().map(|&line| lines[line]).collect();
+        assert_eq!(mirrored, [12, 31, 0, 11, 30, 10]);
+        let twice: Vec<_> = mirror.iter().map(|&line| mirrored[line]).collect();
+        assert_eq!(twice, lines);
+    }
+
+    #[test]
+    fn groups_have_every_row_once_and_about_as_many_lines() {
+        let lengths: Vec<usize> = (0..50).map(|row| (7 * row) % 31).collect();
+        let packings = Packing::of_batch(&lengths, 31).unwrap();
+        assert_eq!(packings.len(), 4);
+        let mut rows: Vec<_> = packings.iter().flat_map(Packing::rows).copied().collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..50).collect::<Vec<_>>());
+        let lines: Vec<_> = packings.iter().map(Packing::lines).collect();
+        assert_eq!(lines.iter().sum::<usize>(), lengths.iter().sum::<usize>());
+        let spread = lines.iter().max().unwrap() - lines.iter().min().unwrap();
+        assert!(spread <= 31, "{lines:?}");
     }
 
     #[test]
     fn empty_batches_and_sequences() {
-        assert_eq!(Packing::new(&[], 3).unwrap().lines(), 0);
-        assert_eq!(Packing::new(&[0, 0], 0).unwrap().lines(), 0);
+        assert_eq!(packing(&[], 3).lines(), 0);
+        assert_eq!(packing(&[0, 0], 0).lines(), 0);
         assert_eq!(
-            Packing::new(&[2, 4], 3).unwrap_err(),
+            Packing::of_batch(&[2, 4], 3).unwrap_err(),
             NnError::Length {
                 operation: "lstm",
                 row: 1,

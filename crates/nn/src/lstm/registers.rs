@@ -1,0 +1,276 @@
+//! What the kernels of the layer ask of a processor's vector registers.
+//!
+//! `f32` runs on pulp's registers where the processor has some, with
+//!
+//! ```text
+//! exp(x) = 2ᵏ (1 + p),   k = round(x / ln 2),   p = r + r² q(r),   r = x − k ln 2
+//! sigmoid(x) = 1 / (1 + exp(−x))
+//! tanh(|x|) = −e / (2 + e),   e = exp(−2|x|) − 1 = (2ᵏ − 1) + 2ᵏ p
+//! ```
+//!
+//! where `q` is a minimax fit of relative error 3e-9; `e` keeps its digits for small x. Everything
+//! else runs on arrays and calls the standard library.
+
+use std::any::{Any, TypeId};
+use std::f32::consts::LOG2_E;
+use std::marker::PhantomData;
+
+use modalign_core::Scalar;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::cell::Tape;
+use crate::simd::vectorized;
+
+/// Registers of numbers of one type. Methods must be inlined into code that is compiled for the
+/// instruction set.
+pub(super) trait Registers: Copy {
+    type Scalar: Scalar;
+    type Register: Copy;
+    const LANES: usize;
+    /// How many there are.
+    const COUNT: usize;
+
+    /// Memory as whole registers; what is left over at the end is missing.
+    fn view(numbers: &[Self::Scalar]) -> &[Self::Register];
+    fn view_mut(numbers: &mut [Self::Scalar]) -> &mut [Self::Register];
+    fn splat(self, x: Self::Scalar) -> Self::Register;
+    fn add(self, a: Self::Register, b: Self::Register) -> Self::Register;
+    fn mul(self, a: Self::Register, b: Self::Register) -> Self::Register;
+    /// `a * b + c`, with one rounding where the instruction set has it.
+    fn mul_add(self, a: Self::Register, b: Self::Register, c: Self::Register) -> Self::Register;
+    /// `c - a * b`, likewise.
+    fn sub_mul(self, c: Self::Register, a: Self::Register, b: Self::Register) -> Self::Register;
+    fn sigmoid(self, x: Self::Register) -> Self::Register;
+    fn tanh(self, x: Self::Register) -> Self::Register;
+}
+
+/// A pass of one tape on any registers.
+pub(super) trait Pass {
+    fn run<R: Registers>(self, registers: R, tape: &mut Tape<R::Scalar>);
+}
+
+/// Runs a pass on the best registers for the numbers of the tape.
+pub(super) fn dispatch<A: Scalar>(pass: impl Pass, tape: &mut Tape<A>) {
+    if let Some(tape) = (tape as &mut dyn Any).downcast_mut() {
+        Arch::new().dispatch(OnSingle { pass, tape });
+    } else {
+        vectorized(
+            #[inline(always)]
+            || pass.run(Portable(PhantomData), tape),
+        );
+    }
+}
+
+/// Numbers a register in [`dispatch`].
+pub(super) fn lanes<A: Scalar>() -> usize {
+    struct Count;
+    impl WithSimd for Count {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            if S::IS_SCALAR {
+                Portable::<f32>::LANES
+            } else {
+                Single::<S>::LANES
+            }
+        }
+    }
+    if TypeId::of::<A>() == TypeId::of::<f32>() {
+        Arch::new().dispatch(Count)
+    } else {
+        Portable::<A>::LANES
+    }
+}
+
+struct OnSingle<'a, P> {
+    pass: P,
+    tape: &'a mut Tape<f32>,
+}
+
+impl<P: Pass> WithSimd for OnSingle<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::IS_SCALAR {
+            self.pass.run(Portable(PhantomData), self.tape);
+        } else {
+            self.pass.run(Single(simd), self.tape);
+        }
+    }
+}
+
+/// `f32` in the registers of an instruction set.
+#[derive(Clone, Copy)]
+struct Single<S>(S);
+
+impl<S: Simd> Single<S> {
+    /// `(2ᵏ, p)` of `exp(x) = 2ᵏ (1 + p)` for x in `EXP_RANGE`.
+    #[inline(always)]
+    fn exp(self, x: S::f32s) -> (S::f32s, S::f32s) {
+        let simd = self.0;
+        let splat = |x| simd.splat_f32s(x);
+        let shifted = simd.mul_add_f32s(x, splat(LOG2_E), splat(ROUNDING));
+        let k = simd.sub_f32s(shifted, splat(ROUNDING));
+        let r = self.sub_mul(x, k, splat(LN_2.0));
+        let r = self.sub_mul(r, k, splat(LN_2.1));
+        let q = simd.mul_add_f32s(r, splat(Q[4]), splat(Q[3]));
+        let q = simd.mul_add_f32s(r, q, splat(Q[2]));
+        let q = simd.mul_add_f32s(r, q, splat(Q[1]));
+        let q = simd.mul_add_f32s(r, q, splat(Q[0]));
+        let p = simd.mul_add_f32s(simd.mul_f32s(r, r), q, r);
+        // The low bits of `shifted` hold k; moved to the exponent they multiply 1.0 by 2ᵏ.
+        let bits = simd.transmute_u32s_f32s(shifted);
+        let bits = simd.wrapping_dyn_shl_u32s(bits, simd.splat_u32s(23));
+        let scale = simd.add_u32s(bits, simd.splat_u32s(1.0_f32.to_bits()));
+        (simd.transmute_f32s_u32s(scale), p)
+    }
+}
+
+impl<S: Simd> Registers for Single<S> {
+    type Scalar = f32;
+    type Register = S::f32s;
+    const LANES: usize = S::F32_LANES;
+    const COUNT: usize = S::REGISTER_COUNT;
+
+    #[inline(always)]
+    fn view(numbers: &[f32]) -> &[S::f32s] {
+        S::as_simd_f32s(numbers).0
+    }
+
+    #[inline(always)]
+    fn view_mut(numbers: &mut [f32]) -> &mut [S::f32s] {
+        S::as_mut_simd_f32s(numbers).0
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> S::f32s {
+        self.0.splat_f32s(x)
+    }
+
+    #[inline(always)]
+    fn add(self, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.0.add_f32s(a, b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.0.mul_f32s(a, b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+        self.0.mul_add_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn sub_mul(self, c: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
+        self.0.mul_add_f32s(self.0.neg_f32s(a), b, c)
+    }
+
+    #[inline(always)]
+    fn sigmoid(self, x: S::f32s) -> S::f32s {
+        let simd = self.0;
+        let x = simd.neg_f32s(x);
+        // In this order NaN stays NaN.
+        let x = simd.max_f32s(simd.splat_f32s(EXP_RANGE.0), x);
+        let x = simd.min_f32s(simd.splat_f32s(EXP_RANGE.1), x);
+        let (scale, p) = self.exp(x);
+        let one = simd.splat_f32s(1.0);
+        let denominator = simd.add_f32s(one, simd.mul_add_f32s(scale, p, scale));
+        simd.div_f32s(one, denominator)
+    }
+
+    #[inline(always)]
+    fn tanh(self, x: S::f32s) -> S::f32s {
+        let simd = self.0;
+        let sign = simd.and_f32s(x, simd.splat_f32s(-0.0));
+        // Minus the magnitude, twice.
+        let y = simd.or_f32s(simd.add_f32s(x, x), simd.splat_f32s(-0.0));
+        let y = simd.max_f32s(simd.splat_f32s(EXP_RANGE.0), y);
+        let (scale, p) = self.exp(y);
+        let below_1 = simd.sub_f32s(scale, simd.splat_f32s(1.0));
+        let e = simd.mul_add_f32s(scale, p, below_1);
+        let ratio = simd.div_f32s(e, simd.add_f32s(e, simd.splat_f32s(2.0)));
+        // The ratio is not above zero: changing its sign where x is not below zero.
+        let flip = simd.xor_f32s(sign, simd.splat_f32s(-0.0));
+        simd.xor_f32s(ratio, flip)
+    }
+}
+
+/// Numbers of any type in arrays.
+#[derive(Clone, Copy)]
+struct Portable<A>(PhantomData<A>);
+
+const PORTABLE_LANES: usize = 4;
+
+impl<A: Scalar> Registers for Portable<A> {
+    type Scalar = A;
+    type Register = [A; PORTABLE_LANES];
+    const LANES: usize = PORTABLE_LANES;
+    const COUNT: usize = 16;
+
+    #[inline(always)]
+    fn view(numbers: &[A]) -> &[Self::Register] {
+        numbers.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn view_mut(numbers: &mut [A]) -> &mut [Self::Register] {
+        numbers.as_chunks_mut().0
+    }
+
+    #[inline(always)]
+    fn splat(self, x: A) -> Self::Register {
+        [x; PORTABLE_LANES]
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Register, b: Self::Register) -> Self::Register {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Register, b: Self::Register) -> Self::Register {
+        std::array::from_fn(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Register, b: Self::Register, c: Self::Register) -> Self::Register {
+        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn sub_mul(self, c: Self::Register, a: Self::Register, b: Self::Register) -> Self::Register {
+        std::array::from_fn(|lane| c[lane] - a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn sigmoid(self, x: Self::Register) -> Self::Register {
+        x.map(|x| A::one() / (A::one() + (-x).exp()))
+    }
+
+    #[inline(always)]
+    fn tanh(self, x: Self::Register) -> Self::Register {
+        x.map(|x| x.tanh())
+    }
+}
+
+/// Below this `exp` is under the smallest normal `f32`, above the largest power of two it leaves
+/// the range.
+const EXP_RANGE: (f32, f32) = (-87.3, 88.3);
+
+/// 1.5 · 2²³: adding it to a small number leaves its rounded integer in the low bits.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// ln 2 in two parts, the first with few enough bits that its product with k is exact.
+const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+
+const Q: [f32; 5] = [
+    0.499_999_94,
+    0.166_665_21,
+    0.041_668_39,
+    0.008_368_71,
+    0.001_381_461_3,
+];
