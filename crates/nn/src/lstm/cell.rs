@@ -12,6 +12,7 @@ use super::packing::Packing;
 use super::registers::{dispatch, lanes};
 use crate::NnError;
 use crate::init::uniform;
+use crate::memory::Aligned;
 
 /// The weights of one layer in one direction; the four gates i, f, g, o one after the other.
 #[derive(Debug)]
@@ -95,24 +96,24 @@ pub(super) struct Tape<A> {
     /// Whether the first step started from a given state.
     pub(super) given: bool,
     /// For each register of units `[1 + D + H, 4, lanes]`.
-    pub(super) weights: Vec<A>,
+    pub(super) weights: Aligned<A>,
     /// The recurrent weights, `[4 padded, padded]`; for the backward pass only.
-    pub(super) back_weights: Vec<A>,
+    pub(super) back_weights: Aligned<A>,
     /// The ones, the input and the state each step started from: `[P, 1 + D + padded]`.
-    pub(super) z: Vec<A>,
+    pub(super) z: Aligned<A>,
     /// i, f, g, o, or the gradients in their sums: `[P, 4 padded]`.
-    pub(super) gates: Vec<A>,
+    pub(super) gates: Aligned<A>,
     /// The cell state each step started from, `[P, padded]`.
-    pub(super) previous_c: Vec<A>,
+    pub(super) previous_c: Aligned<A>,
     /// `[P, padded]`.
-    pub(super) tanh_c: Vec<A>,
+    pub(super) tanh_c: Aligned<A>,
     /// The gradient in the hidden states of all steps `[P, padded]`, if there is one.
-    pub(super) dhidden: Vec<A>,
+    pub(super) dhidden: Aligned<A>,
     /// The last state of every row in the sorted order, `[B, padded]`; or the gradient in the first.
-    pub(super) h: Vec<A>,
-    pub(super) c: Vec<A>,
+    pub(super) h: Aligned<A>,
+    pub(super) c: Aligned<A>,
     /// `[1 + D + H, 4 padded]`.
-    pub(super) dweights: Vec<A>,
+    pub(super) dweights: Aligned<A>,
 }
 
 impl<A> Default for Tape<A> {
@@ -120,16 +121,16 @@ impl<A> Default for Tape<A> {
         Self {
             form: Form::default(),
             given: false,
-            weights: Vec::new(),
-            back_weights: Vec::new(),
-            z: Vec::new(),
-            gates: Vec::new(),
-            previous_c: Vec::new(),
-            tanh_c: Vec::new(),
-            dhidden: Vec::new(),
-            h: Vec::new(),
-            c: Vec::new(),
-            dweights: Vec::new(),
+            weights: Aligned::default(),
+            back_weights: Aligned::default(),
+            z: Aligned::default(),
+            gates: Aligned::default(),
+            previous_c: Aligned::default(),
+            tanh_c: Aligned::default(),
+            dhidden: Aligned::default(),
+            h: Aligned::default(),
+            c: Aligned::default(),
+            dweights: Aligned::default(),
         }
     }
 }
@@ -176,19 +177,13 @@ impl<A: Scalar> Tape<A> {
 
     /// Makes room for the gradient in all hidden states.
     pub(super) fn expect_dhidden(&mut self, packing: &Packing) {
-        clear(&mut self.dhidden, packing.lines() * self.form.padded);
+        self.dhidden.clear(packing.lines() * self.form.padded);
     }
 
     /// The gradient in the hidden state of one line.
     pub(super) fn dhidden_mut(&mut self, line: usize) -> &mut [A] {
         &mut self.dhidden[line * self.form.padded..][..self.form.size]
     }
-}
-
-/// So many zeros in the memory that is there.
-fn clear<A: Scalar>(numbers: &mut Vec<A>, count: usize) {
-    numbers.clear();
-    numbers.resize(count, A::zero());
 }
 
 impl<A: Scalar> Cell<A> {
@@ -260,23 +255,23 @@ impl<A: Scalar> Cell<A> {
         tape.given = false;
         let (lines, padded, stride) = (packing.lines(), form.padded, form.stride());
         let recorded = if record { lines } else { 0 };
-        tape.z.resize(lines * stride, A::zero());
+        tape.z.resize(lines * stride);
         for line in tape.z.chunks_exact_mut(stride) {
             line[0] = A::one();
         }
-        tape.gates.resize(recorded * 4 * padded, A::zero());
-        tape.previous_c.resize(recorded * padded, A::zero());
-        tape.tanh_c.resize(recorded * padded, A::zero());
-        tape.dhidden.clear();
-        clear(&mut tape.h, packing.batch() * padded);
-        clear(&mut tape.c, packing.batch() * padded);
+        tape.gates.resize(recorded * 4 * padded);
+        tape.previous_c.resize(recorded * padded);
+        tape.tanh_c.resize(recorded * padded);
+        tape.dhidden.resize(0);
+        tape.h.clear(packing.batch() * padded);
+        tape.c.clear(packing.batch() * padded);
         let dweights = if record { form.sums() * 4 * padded } else { 0 };
-        tape.dweights.resize(dweights, A::zero());
+        tape.dweights.resize(dweights);
 
-        // What is not written below stays zero.
+        // What is not written below stays zero: the weights of units that fill up a register.
         if !unchanged {
-            clear(&mut tape.weights, form.sums() * 4 * padded);
-            clear(&mut tape.back_weights, 0);
+            tape.weights.clear(form.sums() * 4 * padded);
+            tape.back_weights.resize(0);
         }
         for (row, place) in form.gates() {
             let (register, rest) = (place / (4 * lanes), place % (4 * lanes));
@@ -292,7 +287,9 @@ impl<A: Scalar> Cell<A> {
             }
         }
         if record {
-            tape.back_weights.resize(4 * padded * padded, A::zero());
+            if tape.back_weights.len() != 4 * padded * padded {
+                tape.back_weights.clear(4 * padded * padded);
+            }
             for (row, place) in form.gates() {
                 let target = &mut tape.back_weights[place * padded..][..size];
                 for (new, &weight) in target.iter_mut().zip(self.weight_hh.row(row)) {

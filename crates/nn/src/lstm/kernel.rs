@@ -163,15 +163,14 @@ impl Pass for Backward<'_> {
                 dc: R::view_mut(&mut tape.c),
                 product: step > 0 || tape.given,
             };
-            let count = lines.len();
-            let mut row = 0;
-            while row < count {
-                let rows = (count - row).min(if R::COUNT >= 32 { 8 } else { 4 });
-                row += match rows {
-                    8.. => back.rows::<8>(registers, row),
-                    4.. => back.rows::<4>(registers, row),
-                    2.. => back.rows::<2>(registers, row),
-                    _ => back.rows::<1>(registers, row),
+            // From the last line to the first, for memory is fetched ahead in one direction.
+            let mut left = lines.len();
+            while left > 0 {
+                left -= match left.min(if R::COUNT >= 32 { 8 } else { 4 }) {
+                    8.. => back.rows::<8>(registers, left),
+                    4.. => back.rows::<4>(registers, left),
+                    2.. => back.rows::<2>(registers, left),
+                    _ => back.rows::<1>(registers, left),
                 };
             }
             if step == 0 || summed - lines.start >= BLOCK {
@@ -218,13 +217,14 @@ struct StepBack<'a, R: Registers> {
 }
 
 impl<R: Registers> StepBack<'_, R> {
-    /// Takes some rows back and returns how many.
+    /// Takes the last rows before `end` back and returns how many.
     #[inline(always)]
-    fn rows<const ROWS: usize>(&mut self, registers: R, first: usize) -> usize {
+    fn rows<const ROWS: usize>(&mut self, registers: R, end: usize) -> usize {
+        let first = end - ROWS;
         let width = 4 * self.padded;
         let places = first * self.chunks..(first + ROWS) * self.chunks;
         let gates = &mut self.gates[first * width..(first + ROWS) * width];
-        for (place, gates) in places.zip(R::view_mut(gates).as_chunks_mut().0) {
+        for (place, gates) in places.zip(R::view_mut(gates).as_chunks_mut().0).rev() {
             let [i, f, g, o] = *gates;
             let (before, tanh_c) = (self.previous_c[place], self.tanh_c[place]);
             let dh = match self.dhidden.get(place) {
