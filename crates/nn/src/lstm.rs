@@ -20,7 +20,9 @@ mod packing;
 mod registers;
 
 use modalign_core::{Parameters, Path, Scalar, check_shape};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMutD, Axis, s};
+use ndarray::{
+    Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMutD, Axis, s,
+};
 use rand::Rng;
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -330,9 +332,13 @@ impl<A: Scalar> Lstm<A> {
         let (given, batch, steps) = (cache.given, cache.batch, cache.steps);
         let cache = self.run_backward(cache, Some(dy.output.view()), &dy.state, true)?;
         let mut x = Array3::zeros((batch, steps, self.input_size()));
-        for Group { packing, dinput, .. } in &cache.groups {
+        for Group {
+            packing, dinput, ..
+        } in &cache.groups
+        {
             for ((step, place), dinput) in packing.places().zip(dinput.rows()) {
-                x.slice_mut(s![packing.rows()[place], step, ..]).assign(&dinput);
+                x.slice_mut(s![packing.rows()[place], step, ..])
+                    .assign(&dinput);
             }
         }
         let initial = given.then(|| self.state(&cache));
@@ -661,8 +667,18 @@ impl<A: Scalar> Lstm<A> {
             &[grads.cells.len(), grads.directions],
             &[self.cells.len(), self.directions],
         )?;
-        for Group { tapes, mirror, packing, .. } in &cache.groups {
-            let mirrored = if self.directions == 2 { packing.lines() } else { 0 };
+        for Group {
+            tapes,
+            mirror,
+            packing,
+            ..
+        } in &cache.groups
+        {
+            let mirrored = if self.directions == 2 {
+                packing.lines()
+            } else {
+                0
+            };
             check_shape(
                 "lstm backward",
                 "cache",
@@ -683,7 +699,8 @@ fn read_input<A: Scalar>(packing: &Packing, x: ArrayView3<A>, tape: &mut Tape<A>
     let x = x.to_slice().expect("the caller has made it standard");
     for (line, (step, place)) in packing.places().enumerate() {
         let start = (packing.rows()[place] * steps + step) * width;
-        tape.input_mut(line).copy_from_slice(&x[start..start + width]);
+        tape.input_mut(line)
+            .copy_from_slice(&x[start..start + width]);
     }
 }
 

@@ -351,7 +351,11 @@ impl<A: Scalar> Cell<A> {
     }
 
     /// The gradient in the input `[P, D]`, after [`run_back`](Self::run_back).
-    pub(super) fn input_gradient(&self, packing: &Packing, tape: &Tape<A>) -> Result<Array2<A>, NnError> {
+    pub(super) fn input_gradient(
+        &self,
+        packing: &Packing,
+        tape: &Tape<A>,
+    ) -> Result<Array2<A>, NnError> {
         let form = tape.form;
         let mut weights = Array2::zeros((4 * form.padded, form.inputs));
         for (row, place) in form.gates() {
