@@ -1,17 +1,15 @@
-//! Sigmoid, tanh and the normal distribution of several numbers at a time.
+//! The normal distribution of several numbers at a time.
 //!
-//! For `f32` they are branch-free polynomials that the compiler turns into vector instructions. With
+//! For `f32` it is made of branch-free polynomials that the compiler turns into vector instructions. With
 //! `k = round(x / ln 2)` and `r = x − k ln 2`
 //!
 //! ```text
 //! exp(x) = 2ᵏ (1 + r + r² q(r))
-//! sigmoid(x) = 1 / (1 + exp(−x))
-//! tanh(x) = x + x³ p(x²)  for |x| < 0.625,  sign(x) (1 − 2 / (exp(2|x|) + 1))  beyond
 //! Φ(−|x|) = t n(t) exp(−x²/2)  with t = 1 / (1 + 0.275 |x|),  Φ(|x|) = 1 − Φ(−|x|)
 //! ```
 //!
-//! `q`, `p` and `n` are minimax fits, of relative error 3e-9, 4e-9 and 4e-8. No fused multiply-add is used, so
-//! the results are the same on every processor. For `f64` the standard library is called.
+//! `q` and `n` are minimax fits, of relative error 3e-9 and 4e-8. No fused multiply-add is used, so
+//! the results are the same on every processor. For `f64` `libm` is called.
 
 use std::any::Any;
 use std::f64::consts::FRAC_1_SQRT_2;
@@ -47,42 +45,6 @@ pub(crate) fn store<A: Scalar>(lanes: &Lanes<A>, target: &mut [A]) {
             target.copy_from_slice(&lanes[..length]);
         }
     }
-}
-
-/// `1 / (1 + exp(−x))` in every lane.
-#[inline(always)]
-pub(crate) fn sigmoid<A: Scalar>(mut x: Lanes<A>) -> Lanes<A> {
-    match single(&mut x) {
-        Some(x) => {
-            for x in x.iter_mut() {
-                *x = 1.0 / (1.0 + exp_f32(-*x));
-            }
-        }
-        None => {
-            for x in &mut x {
-                *x = A::one() / (A::one() + (-*x).exp());
-            }
-        }
-    }
-    x
-}
-
-/// `tanh(x)` in every lane.
-#[inline(always)]
-pub(crate) fn tanh<A: Scalar>(mut x: Lanes<A>) -> Lanes<A> {
-    match single(&mut x) {
-        Some(x) => {
-            for x in x.iter_mut() {
-                *x = tanh_f32(*x);
-            }
-        }
-        None => {
-            for x in &mut x {
-                *x = x.tanh();
-            }
-        }
-    }
-    x
 }
 
 /// The distribution Φ and the density φ of the standard normal in every lane.
@@ -169,51 +131,9 @@ fn normal_f32(x: f32) -> (f32, f32) {
     (distribution, DENSITY_AT_0 as f32 * exp)
 }
 
-#[inline(always)]
-fn tanh_f32(x: f32) -> f32 {
-    const SMALL: f32 = 0.625;
-    const P: [f32; 5] = [
-        -0.333_332_84,
-        0.133_314_91,
-        -0.053_743_497,
-        0.020_650_587,
-        -0.005_717_044_5,
-    ];
-    let magnitude = x.abs();
-    let square = x * x;
-    let p = P[0] + square * (P[1] + square * (P[2] + square * (P[3] + square * P[4])));
-    let small = x + x * square * p;
-    let large = (1.0 - 2.0 / (exp_f32(2.0 * magnitude) + 1.0)).copysign(x);
-    if magnitude < SMALL { small } else { large }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The largest relative error of a lane function over the whole range where its result is not
-    /// a constant.
-    fn largest_error(function: fn(Lanes<f32>) -> Lanes<f32>, exact: fn(f64) -> f64) -> f64 {
-        let mut worst = 0.0_f64;
-        for index in -870_000..=870_000 {
-            let x = index as f32 * 1e-4;
-            let found = f64::from(function([x; LANES])[3]);
-            let expected = exact(f64::from(x));
-            if expected != 0.0 {
-                worst = worst.max((found / expected - 1.0).abs());
-            }
-        }
-        worst
-    }
-
-    #[test]
-    fn single_precision_is_right_to_its_rounding() {
-        // Twice the rounding unit for tanh, twice and a half for the reciprocal of an exponential.
-        let error = largest_error(tanh, f64::tanh);
-        assert!(error < 1.5e-7, "{error:e}");
-        let error = largest_error(sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
-        assert!(error < 2.5e-7, "{error:e}");
-    }
 
     #[test]
     fn the_normal_distribution_is_right_to_its_rounding() {
@@ -233,25 +153,6 @@ mod tests {
             assert!((distribution[0] - expected).abs() < 1e-37 && density[0] < 1e-37);
         }
         assert!(normal([f32::NAN; LANES]).0[0].is_nan());
-    }
-
-    #[test]
-    fn extreme_inputs() {
-        let lane = |function: fn(Lanes<f32>) -> Lanes<f32>, x: f32| function([x; LANES])[0];
-        for x in [100.0, 1e30, f32::INFINITY] {
-            assert_eq!(lane(sigmoid, x), 1.0);
-            assert!((0.0..1e-37).contains(&lane(sigmoid, -x)));
-            assert_eq!((lane(tanh, x), lane(tanh, -x)), (1.0, -1.0));
-        }
-        assert!(lane(sigmoid, f32::NAN).is_nan() && lane(tanh, f32::NAN).is_nan());
-        assert_eq!(lane(tanh, 1e-30), 1e-30);
-        assert_eq!(lane(sigmoid, 0.0), 0.5);
-    }
-
-    #[test]
-    fn double_precision_is_the_standard_library() {
-        assert_eq!(tanh([0.3_f64; LANES])[7], 0.3_f64.tanh());
-        assert_eq!(sigmoid([0.3_f64; LANES])[7], 1.0 / (1.0 + (-0.3_f64).exp()));
     }
 
     #[test]

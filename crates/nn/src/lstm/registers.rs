@@ -274,3 +274,95 @@ const Q: [f32; 5] = [
     0.008_368_71,
     0.001_381_461_3,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A function in every lane of the best registers there are.
+    struct Lanes<'a> {
+        numbers: &'a mut [f32],
+        tanh: bool,
+    }
+
+    impl Lanes<'_> {
+        #[inline(always)]
+        fn run<R: Registers<Scalar = f32>>(self, registers: R) {
+            for x in R::view_mut(self.numbers) {
+                *x = if self.tanh {
+                    registers.tanh(*x)
+                } else {
+                    registers.sigmoid(*x)
+                };
+            }
+        }
+    }
+
+    impl WithSimd for Lanes<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            if S::IS_SCALAR {
+                self.run(Portable(PhantomData));
+            } else {
+                self.run(Single(simd));
+            }
+        }
+    }
+
+    fn of(numbers: &[f32], tanh: bool) -> Vec<f32> {
+        let mut results = numbers.to_vec();
+        // Whole registers of any size.
+        results.resize(numbers.len().next_multiple_of(64), 0.0);
+        let numbers = &mut results;
+        Arch::new().dispatch(Lanes { numbers, tanh });
+        results
+    }
+
+    fn at(x: f32, tanh: bool) -> f32 {
+        of(&[x], tanh)[0]
+    }
+
+    #[test]
+    fn single_precision_is_right_to_its_rounding() {
+        // The whole range where the results are not constants.
+        let numbers: Vec<_> = (-870_000..=870_000).map(|i| i as f32 * 1e-4).collect();
+        // Three times the rounding unit for tanh, four times for sigmoid.
+        for (tanh, bound) in [(true, 1.8e-7), (false, 2.4e-7)] {
+            let mut worst = 0.0_f64;
+            for (&x, found) in numbers.iter().zip(of(&numbers, tanh)) {
+                let x = f64::from(x);
+                let exact = if tanh {
+                    x.tanh()
+                } else {
+                    1.0 / (1.0 + (-x).exp())
+                };
+                if exact != 0.0 {
+                    worst = worst.max((f64::from(found) / exact - 1.0).abs());
+                }
+            }
+            assert!(worst < bound, "tanh {tanh}: {worst:e}");
+        }
+    }
+
+    #[test]
+    fn extreme_inputs() {
+        for x in [100.0, 1e30, f32::INFINITY] {
+            assert_eq!(at(x, false), 1.0);
+            assert!((0.0..1e-37).contains(&at(-x, false)));
+            assert_eq!((at(x, true), at(-x, true)), (1.0, -1.0));
+        }
+        assert!(at(f32::NAN, false).is_nan() && at(f32::NAN, true).is_nan());
+        assert_eq!(at(1e-30, true), 1e-30);
+        assert_eq!(at(0.0, false), 0.5);
+    }
+
+    #[test]
+    fn double_precision_is_the_standard_library() {
+        let portable = Portable(PhantomData);
+        assert_eq!(portable.tanh([0.3_f64; 4])[3], 0.3_f64.tanh());
+        let expected = 1.0 / (1.0 + (-0.3_f64).exp());
+        assert_eq!(portable.sigmoid([0.3_f64; 4])[3], expected);
+    }
+}
