@@ -147,6 +147,7 @@ impl Corpus {
                 ("audio".to_owned(), seeded_sequences(rows, self.audio)),
                 ("vision".to_owned(), seeded_sequences(rows, self.vision)),
             ]),
+            file_features: IndexMap::new(),
             labels: Array1::from_shape_simple_fn(rows, || rng.random_range(-3.0..3.0)),
             unimodal_labels: IndexMap::new(),
         }

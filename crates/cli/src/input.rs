@@ -47,6 +47,10 @@ impl Input {
             ),
             non_finite: config.data.non_finite,
             label_column: config.data.label_column,
+            in_file_above: config
+                .data
+                .in_file_above_mib
+                .map(|mib| mib.saturating_mul(1 << 20)),
         };
         let (dataset, report) = read(path, &options)?;
         Ok(Self {

@@ -65,6 +65,11 @@ const KEYS: &[Key] = &[
         "0",
         "column of labels that have several, from 0",
     ),
+    optional(
+        "data.in_file_above_mib",
+        "512",
+        "larger features of a split stay in the file and are read batch by batch",
+    ),
     key(
         "text_model",
         "A pretrained encoder that reads the transcripts in place of text features.",

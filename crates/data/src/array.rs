@@ -1,5 +1,6 @@
 //! Arrays as numpy stores them, in a `.npy` member of an archive or in a pickle.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -151,6 +152,35 @@ impl Header {
         Some(if self.shape.contains(&0) { 0 } else { count })
     }
 
+    /// How the elements are stored, if they are floats in C order.
+    pub fn floats_in_place(&self) -> Option<FloatFormat> {
+        match self.dtype {
+            Dtype::Known {
+                kind: Kind::Float,
+                size,
+                big_endian,
+            } if self.axes.is_none() => Some(FloatFormat { size, big_endian }),
+            _ => None,
+        }
+    }
+
+    /// Fails unless so many bytes are those of all elements.
+    pub fn check_bytes(&self, format: FloatFormat, bytes: u64) -> Result<(), ArrayError> {
+        let expected = self
+            .count()
+            .filter(|count| count.checked_mul(format.size).is_some())
+            .ok_or_else(|| ArrayError::Header(format!("shape {:?} is too large", self.shape)))?;
+        match bytes.cmp(&((expected * format.size) as u64)) {
+            Ordering::Less => Err(ArrayError::Truncated {
+                expected,
+                // No more than expected, which is one.
+                found: (bytes / format.size as u64) as usize,
+            }),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(ArrayError::TooLong { expected }),
+        }
+    }
+
     /// Elements as they are stored, as an array in C order.
     pub fn arrange<T: Clone>(&self, elements: Vec<T>) -> Result<ArrayD<T>, ArrayError> {
         let mut stored = self.shape.clone();
@@ -166,6 +196,35 @@ impl Header {
             return Ok(array);
         }
         Ok(array.as_standard_layout().into_owned())
+    }
+}
+
+/// How floats are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FloatFormat {
+    /// Bytes a number: 2, 4 or 8.
+    pub size: usize,
+    big_endian: bool,
+}
+
+/// Decodes numbers as [`read_elements`] does. There are `format.size` bytes for each.
+pub(crate) fn decode_floats(format: FloatFormat, bytes: &[u8], target: &mut [f32]) {
+    fn decode<const SIZE: usize>(
+        bytes: &[u8],
+        target: &mut [f32],
+        number: impl Fn([u8; SIZE]) -> f32,
+    ) {
+        for (target, &bytes) in target.iter_mut().zip(bytes.as_chunks().0) {
+            *target = number(bytes);
+        }
+    }
+    match (format.size, format.big_endian) {
+        (2, false) => decode(bytes, target, |b| half(u16::from_le_bytes(b))),
+        (2, true) => decode(bytes, target, |b| half(u16::from_be_bytes(b))),
+        (4, false) => decode(bytes, target, f32::from_le_bytes),
+        (4, true) => decode(bytes, target, f32::from_be_bytes),
+        (_, false) => decode(bytes, target, |b| f64::from_le_bytes(b) as f32),
+        (_, true) => decode(bytes, target, |b| f64::from_be_bytes(b) as f32),
     }
 }
 
@@ -360,7 +419,7 @@ pub(crate) fn read_npy_header(source: &mut dyn Read) -> Result<Header, ArrayErro
 
 /// The bytes of a header, once nothing in it can exhaust memory, stack or integers in the parser
 /// behind.
-fn npy_header_bytes(source: &mut dyn Read) -> Result<Vec<u8>, ArrayError> {
+pub(crate) fn npy_header_bytes(source: &mut dyn Read) -> Result<Vec<u8>, ArrayError> {
     // As numpy itself; a header that is longer describes records of very many fields.
     const LONGEST: usize = 10_000;
     const MOST_BRACKETS: usize = 64;

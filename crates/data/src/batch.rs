@@ -24,7 +24,7 @@ impl Split {
     ///
     /// [`DataError::UnknownFeature`] (call [`feature`](Self::feature) for each key to know it
     /// before training starts), [`DataError::Row`] for a row that is not there, and
-    /// [`DataError::NoRows`] for none.
+    /// [`DataError::NoRows`] for none; [`DataError::Io`] for features that stay in a file.
     ///
     /// ```
     /// use modalign_data::{GeneratedConfig, generate};
@@ -43,7 +43,10 @@ impl Split {
         self.check_rows(rows)?;
         let sequences = keys
             .iter()
-            .map(|key| Ok(gather(self.feature(key.as_ref())?, rows)))
+            .map(|key| match self.file_features.get(key.as_ref()) {
+                Some(sequences) => sequences.read(rows),
+                None => Ok(gather(self.feature(key.as_ref())?, rows)),
+            })
             .collect::<Result<_, DataError>>()?;
         Ok(Batch {
             rows: rows.to_vec(),
@@ -131,6 +134,7 @@ mod tests {
             raw_text: None,
             text_bert: None,
             features: IndexMap::from([("text".to_owned(), text), ("audio".to_owned(), audio)]),
+            file_features: IndexMap::new(),
             labels: Array::range(0.0, rows as f32, 1.0),
             unimodal_labels: IndexMap::new(),
         }

@@ -2,7 +2,7 @@ use indexmap::IndexMap;
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
 use num_traits::Zero;
 
-use crate::DataError;
+use crate::{DataError, FileSequences};
 
 /// Training, validation and test samples.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,9 @@ pub struct Split {
     pub text_bert: Option<Array3<i64>>,
     /// The features by their key in the file: `text`, `audio`, `vision` and others.
     pub features: IndexMap<String, Sequences>,
+    /// Features that stay in the data file, by their key; none unless
+    /// [`ReadOptions::in_file_above`](crate::ReadOptions::in_file_above) asks for it.
+    pub file_features: IndexMap<String, FileSequences>,
     /// The label of the whole sample `[N]`, finite.
     pub labels: Array1<f32>,
     /// The labels of single modalities `[N]` by `T`, `A` and `V`, where the corpus has them.
@@ -55,26 +58,37 @@ impl Dataset {
     /// crate return no such data set.
     pub fn pool(&self) -> Result<Split, DataError> {
         let splits = [&self.train, &self.valid, &self.test];
+        let same_width = |key: &str, widths: [usize; 3]| {
+            let parts = widths.into_iter().zip(["train", "valid", "test"]);
+            match parts.into_iter().find(|&(width, _)| width != widths[0]) {
+                None => Ok(()),
+                Some((found, split)) => Err(DataError::Width {
+                    split: split.to_owned(),
+                    key: key.to_owned(),
+                    expected: widths[0],
+                    found,
+                }),
+            }
+        };
         let mut features = IndexMap::new();
         for key in self.train.features.keys() {
             let Some(parts) = of_all(splits, |split| split.features.get(key)) else {
                 continue;
             };
-            for (part, split) in parts.iter().zip(["train", "valid", "test"]) {
-                if part.width() != parts[0].width() {
-                    return Err(DataError::Width {
-                        split: split.to_owned(),
-                        key: key.clone(),
-                        expected: parts[0].width(),
-                        found: part.width(),
-                    });
-                }
-            }
+            same_width(key, parts.map(Sequences::width))?;
             let pooled = Sequences {
                 values: stack(parts.map(|part| &part.values)),
                 lengths: parts.map(|part| &part.lengths[..]).concat(),
             };
             features.insert(key.clone(), pooled);
+        }
+        let mut file_features = IndexMap::new();
+        for key in self.train.file_features.keys() {
+            let Some(parts) = of_all(splits, |split| split.file_features.get(key)) else {
+                continue;
+            };
+            same_width(key, parts.map(FileSequences::width))?;
+            file_features.insert(key.clone(), FileSequences::pool(parts));
         }
         let unimodal_labels = self.train.unimodal_labels.keys().filter_map(|key| {
             let parts = of_all(splits, |split| split.unimodal_labels.get(key))?;
@@ -85,6 +99,7 @@ impl Dataset {
             raw_text: of_all(splits, |split| split.raw_text.as_deref()).map(|parts| parts.concat()),
             text_bert: of_all(splits, |split| split.text_bert.as_ref()).map(stack),
             features,
+            file_features,
             labels: splits
                 .into_iter()
                 .flat_map(|split| &split.labels)
@@ -130,6 +145,11 @@ impl Split {
                 .as_ref()
                 .map(|tokens| tokens.select(Axis(0), rows)),
             features: features.collect(),
+            file_features: self
+                .file_features
+                .iter()
+                .map(|(key, sequences)| (key.clone(), sequences.select(rows)))
+                .collect(),
             labels: select(&self.labels),
             unimodal_labels: self
                 .unimodal_labels
@@ -139,7 +159,7 @@ impl Split {
         })
     }
 
-    /// One feature by its key.
+    /// One feature in memory by its key.
     ///
     /// # Errors
     ///
@@ -151,6 +171,16 @@ impl Split {
                 key: key.to_owned(),
                 present: self.features.keys().cloned().collect(),
             })
+    }
+
+    /// The number of steps T that rows are padded to and of features a step D of one feature, in
+    /// memory or in the file, if it is there.
+    pub fn extent(&self, key: &str) -> Option<[usize; 2]> {
+        let in_memory = self.features.get(key);
+        let in_file = self.file_features.get(key);
+        in_memory
+            .map(|sequences| [sequences.steps(), sequences.width()])
+            .or_else(|| in_file.map(|sequences| [sequences.steps(), sequences.width()]))
     }
 
     pub(crate) fn check_rows(&self, rows: &[usize]) -> Result<(), DataError> {
@@ -255,6 +285,7 @@ mod tests {
             raw_text: Some(vec!["well".to_owned(); rows]),
             text_bert: Some(Array3::from_elem((rows, 3, steps), 7)),
             features: IndexMap::from([("audio".to_owned(), audio)]),
+            file_features: IndexMap::new(),
             labels: Array::range(0.0, rows as f32, 1.0),
             unimodal_labels: IndexMap::from([("A".to_owned(), Array1::zeros(rows))]),
         }

@@ -241,6 +241,20 @@ pub enum DataError {
         /// The number of folds asked for.
         folds: usize,
     },
+    /// A feature is to stay in the file but does not lie there as it is.
+    #[error(
+        "{}: {split}/{key} cannot stay in the file, for it is compressed, not in C order or not of \
+         floats; numpy.savez writes it as needed",
+        path.display()
+    )]
+    NotInPlace {
+        /// The file.
+        path: PathBuf,
+        /// The split.
+        split: String,
+        /// The array.
+        key: String,
+    },
     /// Statistics of one width meet features of another.
     #[error("features have width {found}, the statistics have {expected}")]
     Statistics {

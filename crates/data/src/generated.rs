@@ -330,6 +330,7 @@ fn split(
         raw_text: None,
         text_bert: None,
         features,
+        file_features: IndexMap::new(),
         labels: drive.mapv(|u| config.label(u)),
         unimodal_labels: IndexMap::new(),
     };

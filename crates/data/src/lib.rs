@@ -4,6 +4,7 @@ mod array;
 mod batch;
 mod dataset;
 mod error;
+mod file_sequences;
 mod generated;
 mod npz;
 mod pickle;
@@ -16,6 +17,7 @@ pub use crate::{
     batch::{Batch, epoch_order, folds},
     dataset::{Dataset, Sequences, Split},
     error::{ArrayError, DataError},
+    file_sequences::FileSequences,
     generated::{Factors, Generated, GeneratedConfig, GeneratedModality, generate},
     npz::write_npz,
     pickle::PickleError,

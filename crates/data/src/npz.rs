@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
+use std::iter;
 use std::path::Path;
 
 use modalign_core::write_atomically;
 use npyz::{AutoSerialize, DType, TypeStr, WriterBuilder};
-use zip::ZipArchive;
 use zip::write::{SimpleFileOptions, ZipWriter};
+use zip::{CompressionMethod, ZipArchive};
 
-use crate::array::{Header, Values, read_elements, read_npy_header};
+use crate::array::{FloatFormat, Header, Values, npy_header_bytes, read_elements, read_npy_header};
 use crate::error::ArrayError;
 use crate::source::{Headers, SPLITS, Source};
-use crate::{DataError, Dataset, Split};
+use crate::{DataError, Dataset, FileSequences, Split};
 
 pub(crate) struct Npz {
     archive: ZipArchive<BufReader<File>>,
@@ -86,6 +87,24 @@ impl Source for Npz {
         }
         Ok(values)
     }
+
+    fn locate(
+        &mut self,
+        split: &str,
+        key: &str,
+        header: &Header,
+    ) -> Result<Option<(u64, FloatFormat)>, ArrayError> {
+        let mut member = self.archive.by_name(&format!("{split}/{key}.npy"))?;
+        let start = member
+            .data_start()
+            .filter(|_| member.compression() == CompressionMethod::Stored);
+        let (Some(start), Some(format)) = (start, header.floats_in_place()) else {
+            return Ok(None);
+        };
+        let header_bytes = npy_header_bytes(&mut member)?.len() as u64;
+        header.check_bytes(format, member.size().saturating_sub(header_bytes))?;
+        Ok(Some((start + header_bytes, format)))
+    }
 }
 
 /// Writes a data set as an `.npz` archive that [`read`](crate::read) and numpy read, whole or not
@@ -148,12 +167,11 @@ impl<W: Write + Seek> Writer<W> {
         for (key, sequences) in &split.features {
             let values = &sequences.values;
             self.numbers(&format!("{name}/{key}"), values.shape(), values)?;
-            let lengths: Vec<_> = sequences
-                .lengths
-                .iter()
-                .map(|&length| length as i64)
-                .collect();
-            self.numbers(&format!("{name}/{key}_lengths"), &[lengths.len()], &lengths)?;
+            self.lengths(name, key, &sequences.lengths)?;
+        }
+        for (key, sequences) in &split.file_features {
+            self.file_feature(&format!("{name}/{key}"), sequences)?;
+            self.lengths(name, key, sequences.lengths())?;
         }
         let labels = &split.labels;
         self.numbers(
@@ -166,6 +184,35 @@ impl<W: Write + Seek> Writer<W> {
             self.numbers(&name, &[labels.len()], labels)?;
         }
         Ok(())
+    }
+
+    fn lengths(&mut self, name: &str, key: &str, lengths: &[usize]) -> io::Result<()> {
+        let lengths: Vec<_> = lengths.iter().map(|&length| length as i64).collect();
+        self.numbers(&format!("{name}/{key}_lengths"), &[lengths.len()], &lengths)
+    }
+
+    /// Row by row.
+    fn file_feature(&mut self, name: &str, sequences: &FileSequences) -> io::Result<()> {
+        let (steps, width) = (sequences.steps(), sequences.width());
+        self.start(name)?;
+        let mut writer = npyz::WriteOptions::new()
+            .dtype(f32::default_dtype())
+            .shape(&[sequences.len(), steps, width].map(|extent| extent as u64))
+            .writer(io::BufWriter::new(&mut self.zip))
+            .begin_nd()?;
+        for row in 0..sequences.len() {
+            let row = sequences.read(&[row]).map_err(io::Error::other)?;
+            let padding = (steps - row.steps()) * width;
+            for &value in row.values.iter().chain(iter::repeat_n(&0.0, padding)) {
+                writer.push(&value)?;
+            }
+        }
+        writer.finish()
+    }
+
+    fn start(&mut self, name: &str) -> io::Result<()> {
+        let options = SimpleFileOptions::default().large_file(true);
+        Ok(self.zip.start_file(format!("{name}.npy"), options)?)
     }
 
     fn numbers<'a, T: AutoSerialize + 'a>(
@@ -193,8 +240,7 @@ impl<W: Write + Seek> Writer<W> {
         shape: &[usize],
         values: impl IntoIterator<Item = &'a T>,
     ) -> io::Result<()> {
-        let options = SimpleFileOptions::default().large_file(true);
-        self.zip.start_file(format!("{name}.npy"), options)?;
+        self.start(name)?;
         let shape: Vec<_> = shape.iter().map(|&extent| extent as u64).collect();
         let mut writer = npyz::WriteOptions::new()
             .dtype(dtype)

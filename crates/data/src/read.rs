@@ -3,10 +3,11 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use indexmap::{IndexMap, IndexSet};
-use ndarray::{Array1, Array3, ArrayD, ArrayView2, Axis, Ix1, Ix2, Ix3, s};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayView2, ArrayViewMut2, Axis, Ix1, Ix2, Ix3, s};
 use serde::{Deserialize, Serialize};
 
 use crate::array::{Header, Kind, Values};
+use crate::file_sequences::{FileArray, FileSequences};
 use crate::npz::Npz;
 use crate::pickle::Pickle;
 use crate::report::{
@@ -55,6 +56,11 @@ pub struct ReadOptions {
     pub non_finite: NonFinite,
     /// Which column of labels with several columns to read, from 0.
     pub label_column: Option<usize>,
+    /// Features of a split that would take more bytes of memory than this stay in the file, as
+    /// [`Split::file_features`]; all are read into memory if absent. They are looked through once.
+    /// In an archive they must not be compressed (`numpy.savez` does not), and the checksum of such
+    /// an array is not compared.
+    pub in_file_above: Option<u64>,
 }
 
 /// What to do about features that are NaN, `inf` or `-inf`.
@@ -199,14 +205,16 @@ fn assemble(
     let dataset = Dataset { train, valid, test };
     let splits = [&dataset.train, &dataset.valid, &dataset.test];
     for (name, split) in SPLITS.into_iter().zip(splits) {
-        for (key, sequences) in &split.features {
-            let expected = dataset.train.features[key].width();
-            if sequences.width() != expected {
+        for key in &features {
+            let widths = [&dataset.train, split].map(|split| split.extent(key).map(|[_, d]| d));
+            if let [Some(expected), Some(found)] = widths
+                && found != expected
+            {
                 return Err(DataError::Width {
                     split: name.to_owned(),
                     key: key.clone(),
                     expected,
-                    found: sequences.width(),
+                    found,
                 });
             }
         }
@@ -323,10 +331,19 @@ impl SplitReader<'_> {
         let raw_text = self.texts("raw_text", rows)?;
         let (text_bert, token_report) = self.tokens(rows)?.unzip();
         let mut sequences = IndexMap::new();
+        let mut file_features = IndexMap::new();
         let mut reports = IndexMap::new();
         for key in features {
-            let (feature, report) = self.feature(key, rows, text_bert.as_ref())?;
-            sequences.insert(key.clone(), feature);
+            let tokens = text_bert.as_ref();
+            let report = if self.stays_in_file(key) {
+                let (feature, report) = self.file_feature(key, rows, tokens)?;
+                file_features.insert(key.clone(), feature);
+                report
+            } else {
+                let (feature, report) = self.feature(key, rows, tokens)?;
+                sequences.insert(key.clone(), feature);
+                report
+            };
             reports.insert(key.clone(), report);
         }
         let split = Split {
@@ -334,6 +351,7 @@ impl SplitReader<'_> {
             raw_text,
             text_bert,
             features: sequences,
+            file_features,
             labels,
             unimodal_labels,
         };
@@ -474,20 +492,114 @@ impl SplitReader<'_> {
             .ok()
             .filter(|values| values.len_of(Axis(1)) > 0 && values.len_of(Axis(2)) > 0)
             .ok_or_else(|| self.shape(key, "[N, T, D] or [N, D]", &shape))?;
-        self.check_rows(key, values.len_of(Axis(0)), rows)?;
+        let extent = [values.len_of(Axis(0)), values.len_of(Axis(1))];
+        self.check_rows(key, extent[0], rows)?;
+        let source = self.length_source(key, extent, &shape, tokens)?;
+        let mut report = self.new_report(key, &source);
+        let lengths: Vec<_> = values
+            .outer_iter_mut()
+            .enumerate()
+            .map(|(row, values)| source.clean(row, values, &mut report))
+            .collect();
+        self.finish_report(key, shape, &lengths, &mut report)?;
+        Ok((Sequences { values, lengths }, report))
+    }
 
-        let mut report = FeatureReport {
-            dtype: self.headers[key].dtype.to_string(),
-            ..FeatureReport::default()
+    fn stays_in_file(&self, key: &str) -> bool {
+        let count = self.headers[key].count().unwrap_or(usize::MAX) as u64;
+        let bytes = count.saturating_mul(size_of::<f32>() as u64);
+        self.options
+            .in_file_above
+            .is_some_and(|bound| bytes > bound)
+    }
+
+    fn file_feature(
+        &mut self,
+        key: &str,
+        rows: usize,
+        tokens: Option<&Array3<i64>>,
+    ) -> Result<(FileSequences, FeatureReport), DataError> {
+        let header = &self.headers[key];
+        let shape = header.shape.clone();
+        let (found, steps, width) = match shape[..] {
+            [rows, width] if width > 0 => (rows, 1, width),
+            [rows, steps, width] if steps > 0 && width > 0 => (rows, steps, width),
+            _ => return Err(self.shape(key, "[N, T, D] or [N, D]", &shape)),
         };
-        for value in values.iter_mut().filter(|value| !value.is_finite()) {
-            match *value {
-                f32::INFINITY => report.positive_infinity += 1,
-                f32::NEG_INFINITY => report.negative_infinity += 1,
-                _ => report.nan += 1,
-            }
-            *value = 0.0;
+        self.check_rows(key, found, rows)?;
+        let located = self
+            .source
+            .locate(self.name, key, header)
+            .map_err(|source| DataError::Array {
+                path: self.path.to_owned(),
+                split: self.name.to_owned(),
+                key: key.to_owned(),
+                source,
+            })?;
+        let Some((start, format)) = located else {
+            return Err(DataError::NotInPlace {
+                path: self.path.to_owned(),
+                split: self.name.to_owned(),
+                key: key.to_owned(),
+            });
+        };
+        let array = FileArray::open(self.path, start, format, [steps, width])?;
+        let source = self.length_source(key, [rows, steps], &shape, tokens)?;
+        let mut report = self.new_report(key, &source);
+        let mut values = Array2::zeros((steps, width));
+        let (mut bytes, mut lengths) = (Vec::new(), Vec::with_capacity(rows));
+        for row in 0..rows {
+            let target = values.as_slice_mut().expect("a new array is contiguous");
+            array.read(row, &mut bytes, target)?;
+            lengths.push(source.clean(row, values.view_mut(), &mut report));
         }
+        self.finish_report(key, shape, &lengths, &mut report)?;
+        Ok((FileSequences::new(array, lengths), report))
+    }
+
+    /// By the rules of [`ReadOptions`].
+    fn length_source<'t>(
+        &mut self,
+        key: &str,
+        [rows, steps]: [usize; 2],
+        shape: &[usize],
+        tokens: Option<&'t Array3<i64>>,
+    ) -> Result<Lengths<'t>, DataError> {
+        let lengths_key = format!("{key}{LENGTHS}");
+        if self.headers.contains_key(&lengths_key) {
+            let lengths = self.lengths(&lengths_key, key, rows, steps)?;
+            return Ok(Lengths::Given(lengths));
+        }
+        Ok(match tokens {
+            _ if shape.len() == 2 => Lengths::Vector,
+            Some(tokens) if tokens.len_of(Axis(2)) == steps => Lengths::Tokens {
+                tokens,
+                at_least_content: !key.starts_with("text"),
+            },
+            _ => Lengths::Content,
+        })
+    }
+
+    fn new_report(&self, key: &str, lengths: &Lengths) -> FeatureReport {
+        FeatureReport {
+            dtype: self.headers[key].dtype.to_string(),
+            length_source: match lengths {
+                Lengths::Given(_) => LengthSource::Given,
+                Lengths::Vector => LengthSource::Vector,
+                Lengths::Tokens { .. } => LengthSource::TokenMask,
+                Lengths::Content => LengthSource::Content,
+            },
+            ..FeatureReport::default()
+        }
+    }
+
+    fn finish_report(
+        &self,
+        key: &str,
+        shape: Vec<usize>,
+        lengths: &[usize],
+        report: &mut FeatureReport,
+    ) -> Result<(), DataError> {
         if self.options.non_finite == NonFinite::Refuse && report.replaced() > 0 {
             return Err(DataError::NonFinite {
                 split: self.name.to_owned(),
@@ -497,54 +609,11 @@ impl SplitReader<'_> {
                 negative_infinity: report.negative_infinity,
             });
         }
-
-        let steps = values.len_of(Axis(1));
-        let tokens = tokens.filter(|tokens| tokens.len_of(Axis(2)) == steps);
-        let lengths_key = format!("{key}{LENGTHS}");
-        let mut lengths: Vec<usize>;
-        if self.headers.contains_key(&lengths_key) {
-            report.length_source = LengthSource::Given;
-            lengths = self.lengths(&lengths_key, key, rows, steps)?;
-        } else if shape.len() == 2 {
-            report.length_source = LengthSource::Vector;
-            lengths = vec![1; rows];
-        } else if let Some(tokens) = tokens {
-            report.length_source = LengthSource::TokenMask;
-            let is_text = key.starts_with("text");
-            let rows = tokens.outer_iter().zip(values.outer_iter());
-            let length = |(tokens, row): (ArrayView2<i64>, ArrayView2<f32>)| {
-                let count = tokens.row(1).sum() as usize;
-                if is_text {
-                    count
-                } else {
-                    count.max(content_length(&row))
-                }
-            };
-            lengths = rows.map(length).collect();
-        } else {
-            report.length_source = LengthSource::Content;
-            lengths = values
-                .outer_iter()
-                .map(|row| content_length(&row))
-                .collect();
-        }
-        for (length, mut row) in lengths.iter_mut().zip(values.outer_iter_mut()) {
-            if *length == 0 {
-                report.empty_rows += 1;
-                *length = 1;
-            }
-            for mut step in row.slice_mut(s![*length.., ..]).outer_iter_mut() {
-                if step.iter().any(|&value| value != 0.0) {
-                    report.cleared_steps += 1;
-                }
-                step.fill(0.0);
-            }
-        }
         report.shape = shape;
         report.min_length = lengths.iter().copied().min().unwrap_or_default();
-        report.mean_length = lengths.iter().sum::<usize>() as f64 / rows as f64;
+        report.mean_length = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
         report.max_length = lengths.iter().copied().max().unwrap_or_default();
-        Ok((Sequences { values, lengths }, report))
+        Ok(())
     }
 
     fn lengths(
@@ -623,6 +692,64 @@ impl SplitReader<'_> {
             expected,
             found: self.headers[key].dtype.to_string(),
         }
+    }
+}
+
+/// Where the lengths of a feature come from.
+enum Lengths<'a> {
+    Given(Vec<usize>),
+    Vector,
+    Tokens {
+        tokens: &'a Array3<i64>,
+        at_least_content: bool,
+    },
+    Content,
+}
+
+impl Lengths<'_> {
+    /// Sets what is not finite and what lies beyond the length of one row `[T, D]` to zero and
+    /// returns the length.
+    fn clean(
+        &self,
+        row: usize,
+        mut values: ArrayViewMut2<f32>,
+        report: &mut FeatureReport,
+    ) -> usize {
+        for value in values.iter_mut().filter(|value| !value.is_finite()) {
+            match *value {
+                f32::INFINITY => report.positive_infinity += 1,
+                f32::NEG_INFINITY => report.negative_infinity += 1,
+                _ => report.nan += 1,
+            }
+            *value = 0.0;
+        }
+        let mut length = match self {
+            Self::Given(lengths) => lengths[row],
+            Self::Vector => 1,
+            Self::Tokens {
+                tokens,
+                at_least_content,
+            } => {
+                let count = tokens.slice(s![row, 1, ..]).sum() as usize;
+                if *at_least_content {
+                    count.max(content_length(&values.view()))
+                } else {
+                    count
+                }
+            }
+            Self::Content => content_length(&values.view()),
+        };
+        if length == 0 {
+            report.empty_rows += 1;
+            length = 1;
+        }
+        for mut step in values.slice_mut(s![length.., ..]).outer_iter_mut() {
+            if step.iter().any(|&value| value != 0.0) {
+                report.cleared_steps += 1;
+            }
+            step.fill(0.0);
+        }
+        length
     }
 }
 

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use crate::array::{Header, Values};
+use crate::array::{FloatFormat, Header, Values};
 use crate::error::ArrayError;
 
 pub(crate) const SPLITS: [&str; 3] = ["train", "valid", "test"];
@@ -19,4 +19,13 @@ pub(crate) trait Source {
 
     /// Reads one array whose header is among [`headers`](Self::headers).
     fn read(&mut self, split: &str, key: &str, header: &Header) -> Result<Values, ArrayError>;
+
+    /// Where in the file the elements of such an array start, if they lie there one after the other
+    /// as they are.
+    fn locate(
+        &mut self,
+        split: &str,
+        key: &str,
+        header: &Header,
+    ) -> Result<Option<(u64, FloatFormat)>, ArrayError>;
 }

@@ -1,7 +1,7 @@
-use ndarray::Array1;
+use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Sequences};
+use crate::{DataError, FileSequences, Sequences};
 
 /// Brings each feature column to mean 0 and standard deviation 1, with the statistics of the rows
 /// it was fitted on.
@@ -46,23 +46,47 @@ impl Standardizer {
     ///
     /// [`DataError::NoRows`].
     pub fn fit(sequences: &Sequences) -> Result<Self, DataError> {
-        let steps: usize = sequences.lengths.iter().sum();
+        Self::fit_rows(&sequences.lengths, sequences.width(), |visit| {
+            sequences.rows().for_each(visit);
+            Ok(())
+        })
+    }
+
+    /// As [`fit`](Self::fit), of features that stay in a file, which is read twice. The statistics
+    /// are the same, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NoRows`]; [`DataError::Io`] if the file cannot be read.
+    pub fn fit_file(sequences: &FileSequences) -> Result<Self, DataError> {
+        Self::fit_rows(sequences.lengths(), sequences.width(), |visit| {
+            sequences.for_each_row(visit)
+        })
+    }
+
+    /// `each_row` shows every row `[length, D]` in turn.
+    fn fit_rows(
+        lengths: &[usize],
+        width: usize,
+        each_row: impl Fn(&mut dyn FnMut(ArrayView2<f32>)) -> Result<(), DataError>,
+    ) -> Result<Self, DataError> {
+        let steps: usize = lengths.iter().sum();
         if steps == 0 {
             return Err(DataError::NoRows);
         }
         let average = |term: &dyn Fn(usize, f64) -> f64| {
-            let mut sum = Array1::<f64>::zeros(sequences.width());
-            for row in sequences.rows() {
+            let mut sum = Array1::<f64>::zeros(width);
+            each_row(&mut |row| {
                 for step in row.outer_iter() {
                     for (column, (sum, &value)) in sum.iter_mut().zip(step).enumerate() {
                         *sum += term(column, f64::from(value));
                     }
                 }
-            }
-            sum / steps as f64
+            })?;
+            Ok::<_, DataError>(sum / steps as f64)
         };
-        let mean = average(&|_, value| value);
-        let variance = average(&|column, value| (value - mean[column]).powi(2));
+        let mean = average(&|_, value| value)?;
+        let variance = average(&|column, value| (value - mean[column]).powi(2))?;
         let scale = variance.iter().zip(&mean).map(|(variance, mean)| {
             let deviation = variance.sqrt();
             let resolution = f64::from(f32::EPSILON) * mean.abs();

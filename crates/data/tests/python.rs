@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
-use modalign_data::{GeneratedConfig, GeneratedModality, ReadOptions, generate, read, write_npz};
+use modalign_data::{
+    DataError, GeneratedConfig, GeneratedModality, ReadOptions, Split, generate, read, write_npz,
+};
 
 const WRITE: &str = r#"
 import pickle, sys
@@ -98,6 +100,24 @@ fn same_as_archive(protocol: &str, dtype: &str) {
     assert_eq!(pickled, archived);
     assert_eq!(pickled.train.features["audio"].values.dim(), (37, 9, 16));
     assert!(report.splits["train"].features["vision"].positive_infinity > 0);
+
+    // Before protocol 3 arrays are not pickled as they are.
+    let in_file = ReadOptions {
+        features: Some(vec!["vision".to_owned()]),
+        in_file_above: Some(0),
+        ..ReadOptions::default()
+    };
+    for name in ["data.npz", "data.pkl"] {
+        let found = read(folder.path().join(name), &in_file);
+        if name == "data.pkl" && matches!(protocol, "0" | "2") {
+            assert!(matches!(found, Err(DataError::NotInPlace { .. })));
+            continue;
+        }
+        let train = found.unwrap().0.train;
+        assert!(train.features.is_empty());
+        let batch = |split: &Split| split.batch(&["vision"], &[36, 0, 5]).unwrap();
+        assert_eq!(batch(&train), batch(&pickled.train));
+    }
 }
 
 fn numpy_reads() {

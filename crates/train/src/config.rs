@@ -69,6 +69,9 @@ pub struct DataConfig {
     pub non_finite: NonFinite,
     /// The column of a two-dimensional label array.
     pub label_column: Option<usize>,
+    /// Features of a split that take more MiB of memory than this stay in the data file, and every
+    /// batch is read from it; all are read into memory if absent. The results are the same.
+    pub in_file_above_mib: Option<u64>,
 }
 
 /// One configuration a modality; those not in [`DataConfig::modalities`] are not used.

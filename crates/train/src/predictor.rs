@@ -1,13 +1,13 @@
 //! Scores for new rows.
 
-use modalign_data::Split;
+use modalign_data::{Sequences, Split};
 use modalign_encoders::Modality;
 use modalign_metrics::{Report, evaluate};
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use serde::Serialize;
 
 use crate::prepared::prepare;
-use crate::trainer::predict;
+use crate::trainer::{INFERENCE_BATCH, predict};
 use crate::{Checkpoint, Scorer, TrainError};
 
 /// The scores of one row, on the label scale of the data.
@@ -116,14 +116,18 @@ impl Predictor {
             ..
         } = &self.checkpoint;
         let prepared = prepare(preparation, config.data.neutral_label, split)?;
+        let rows: Vec<usize> = (0..split.len()).collect();
         model
             .branches()
             .zip(preparation)
             .map(|((modality, branch), one)| {
-                let sequences = prepared.feature(&one.features)?;
-                let encoded = branch
-                    .encoder
-                    .infer(sequences.values.view(), &sequences.lengths)?;
+                let mut encoded = Array2::zeros((split.len(), branch.encoder.output_size()));
+                let parts = encoded.axis_chunks_iter_mut(Axis(0), INFERENCE_BATCH);
+                for (rows, mut part) in rows.chunks(INFERENCE_BATCH).zip(parts) {
+                    let batch = prepared.batch(&[&one.features], rows)?;
+                    let Sequences { values, lengths } = &batch.sequences[0];
+                    part.assign(&branch.encoder.infer(values.view(), lengths)?);
+                }
                 let shared = match &branch.projection {
                     Some(projection) => Some(projection.infer(encoded.view())?),
                     None => None,

@@ -1,7 +1,7 @@
 //! A data set as the model takes it: chosen modalities, standardised, labels around neutral.
 
 use indexmap::IndexMap;
-use modalign_data::{Dataset, Sequences, Split, Standardizer};
+use modalign_data::{DataError, Dataset, FileSequences, Sequences, Split, Standardizer};
 use modalign_encoders::{BertEncoder, Modality};
 
 use crate::text_model::TextModel;
@@ -38,9 +38,9 @@ impl Preparation {
                     .as_ref()
                     .is_some_and(|text| text.tuned().is_some());
                 let read = Read::new(text_model.as_ref(), &features, train)?;
-                let sequences = &read.sequences;
+                let features_read = &read.features;
                 let standardizer = if config.data.standardize && !tokens {
-                    let fitted = Standardizer::fit(sequences)?;
+                    let fitted = features_read.fit()?;
                     Some(Standardizer {
                         clip: Some(config.data.clip),
                         ..fitted
@@ -50,7 +50,7 @@ impl Preparation {
                 };
                 let preparation = Self {
                     modality,
-                    width: sequences.width(),
+                    width: features_read.width(),
                     features,
                     standardizer,
                     text_model,
@@ -60,9 +60,8 @@ impl Preparation {
             .collect()
     }
 
-    fn apply(&self, read: Read) -> Result<(String, Sequences), TrainError> {
-        let mut sequences = read.sequences;
-        let found = sequences.width();
+    fn apply(&self, features: Features) -> Result<Features, TrainError> {
+        let found = features.width();
         if found != self.width {
             return Err(TrainError::Width {
                 modality: self.modality,
@@ -70,32 +69,67 @@ impl Preparation {
                 found,
             });
         }
-        if let Some(standardizer) = &self.standardizer {
-            standardizer.apply(&mut sequences)?;
-        }
-        Ok((self.features.clone(), sequences))
+        Ok(match &self.standardizer {
+            Some(standardizer) => features.standardized(standardizer)?,
+            None => features,
+        })
     }
 }
 
-/// The sequences of one modality as they come, and how many transcripts lost their ends.
+/// The features of one modality as they come, and how many transcripts lost their ends.
 struct Read {
-    sequences: Sequences,
+    features: Features,
     truncated: usize,
 }
 
+/// The features of one modality, wherever they are.
+enum Features {
+    InMemory(Sequences),
+    InFile(FileSequences),
+}
+
+impl Features {
+    fn width(&self) -> usize {
+        match self {
+            Self::InMemory(sequences) => sequences.width(),
+            Self::InFile(sequences) => sequences.width(),
+        }
+    }
+
+    fn fit(&self) -> Result<Standardizer, DataError> {
+        match self {
+            Self::InMemory(sequences) => Standardizer::fit(sequences),
+            Self::InFile(sequences) => Standardizer::fit_file(sequences),
+        }
+    }
+
+    fn standardized(self, standardizer: &Standardizer) -> Result<Self, DataError> {
+        Ok(match self {
+            Self::InMemory(mut sequences) => {
+                standardizer.apply(&mut sequences)?;
+                Self::InMemory(sequences)
+            }
+            Self::InFile(sequences) => Self::InFile(sequences.standardized(standardizer.clone())?),
+        })
+    }
+}
+
 impl Read {
-    fn new(
-        text_model: Option<&TextModel>,
-        features: &str,
-        split: &Split,
-    ) -> Result<Self, TrainError> {
-        let (sequences, truncated) = match text_model {
-            Some(text_model) => text_model.sequences(split)?,
-            None => (split.feature(features)?.clone(), 0),
+    fn new(text_model: Option<&TextModel>, key: &str, split: &Split) -> Result<Self, TrainError> {
+        if let Some(text_model) = text_model {
+            let (sequences, truncated) = text_model.sequences(split)?;
+            return Ok(Self {
+                features: Features::InMemory(sequences),
+                truncated,
+            });
+        }
+        let features = match split.file_features.get(key) {
+            Some(sequences) => Features::InFile(sequences.clone()),
+            None => Features::InMemory(split.feature(key)?.clone()),
         };
         Ok(Self {
-            sequences,
-            truncated,
+            features,
+            truncated: 0,
         })
     }
 }
@@ -123,16 +157,24 @@ fn assemble(
     split: &Split,
     reads: Vec<Read>,
 ) -> Result<Split, TrainError> {
-    let features = preparation
-        .iter()
-        .zip(reads)
-        .map(|(one, read)| one.apply(read))
-        .collect::<Result<IndexMap<_, _>, _>>()?;
+    let (mut features, mut file_features) = (IndexMap::new(), IndexMap::new());
+    for (one, read) in preparation.iter().zip(reads) {
+        let key = one.features.clone();
+        match one.apply(read.features)? {
+            Features::InMemory(sequences) => {
+                features.insert(key, sequences);
+            }
+            Features::InFile(sequences) => {
+                file_features.insert(key, sequences);
+            }
+        }
+    }
     Ok(Split {
         id: split.id.clone(),
         raw_text: None,
         text_bert: None,
         features,
+        file_features,
         labels: &split.labels - neutral_label,
         unimodal_labels: IndexMap::new(),
     })

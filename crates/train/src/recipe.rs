@@ -52,6 +52,7 @@ fn data(convention: Convention, standardize: bool) -> DataConfig {
         clip: 5.0,
         non_finite: NonFinite::Replace,
         label_column: None,
+        in_file_above_mib: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! One run: from initial parameters to those that validation chose.
 
+use std::sync::mpsc::sync_channel;
+
 use modalign_core::{ChaCha8Rng, Parameters, Store, Stream, rng};
-use modalign_data::{Split, epoch_order};
+use modalign_data::{Batch, Split, epoch_order};
 use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
 use modalign_nn::{LinearWarmup, Optimizer, clip_gradient_norm, global_norm};
@@ -28,7 +30,10 @@ const LABELS: &str = "labels";
 const ORDER: &str = "order";
 
 /// Rows a batch when nothing is learned; only the memory depends on it.
-const INFERENCE_BATCH: usize = 256;
+pub(crate) const INFERENCE_BATCH: usize = 256;
+
+/// Batches that wait while the one before is learned from, where they are read from a file.
+const BATCHES_AHEAD: usize = 1;
 
 /// What a run leaves behind.
 pub(crate) struct TrainedRun {
@@ -229,43 +234,33 @@ impl<'a> Trainer<'a> {
         if self.order.is_empty() {
             self.order = epoch_order(self.data.train.len(), &mut self.position.order);
         }
-        let batches = self.batch_count();
-        while self.position.batches < batches {
-            self.stop_if_interrupted()?;
-            let index = self.position.batches;
-            let first = index * training.batch_size;
-            let end = self.order.len().min(first + training.batch_size);
-            let rows = self.order[first..end].to_vec();
-            let (terms, update) = self.batch(epoch, index + 1, &rows)?;
-            self.observer.observe(&Event::Step {
-                run: self.run.index,
-                epoch,
-                step: index + 1,
-                terms: &terms,
-            });
-            let weight = rows.len() as f64 / self.order.len() as f64;
-            self.position.train.accumulate(&terms, weight);
-            self.position.label_updates += update;
-
-            let accumulated = index % training.accumulation_steps + 1;
-            let last = index + 1 == batches;
-            if accumulated == training.accumulation_steps
-                || (last && training.step_trailing_batches)
-            {
-                self.position.gradient_norm += self.step(epoch, index + 1, accumulated)?;
-                self.position.steps += 1;
+        let data = self.data;
+        let order = self.order.clone();
+        let first = self.position.batches;
+        let batches = order.chunks(training.batch_size).skip(first);
+        if data.train.file_features.is_empty() {
+            let keys = data.keys();
+            for rows in batches {
+                self.step_of_epoch(epoch, || Ok(data.train.batch(&keys, rows)?))?;
             }
-            if last || accumulated == training.accumulation_steps {
-                self.gradients.set_zero();
-            }
-            self.position.batches += 1;
-            if let Some(keeper) = self.observer.keeper()
-                && keeper
-                    .steps()
-                    .is_some_and(|steps| self.position.batches.is_multiple_of(steps))
-            {
-                self.keep(keeper)?;
-            }
+        } else {
+            std::thread::scope(|scope| {
+                let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+                scope.spawn(move || {
+                    let keys = data.keys();
+                    for rows in batches {
+                        if sender.send(data.train.batch(&keys, rows)).is_err() {
+                            // The epoch has ended early.
+                            break;
+                        }
+                    }
+                });
+                for _ in first..self.batch_count() {
+                    let next = || Ok(receiver.recv().expect("every batch is sent")?);
+                    self.step_of_epoch(epoch, next)?;
+                }
+                Ok::<_, TrainError>(())
+            })?;
         }
 
         let (valid_loss, valid) = self.validate(epoch)?;
@@ -301,6 +296,47 @@ impl<'a> Trainer<'a> {
             Some(keeper) => self.keep(keeper),
             None => Ok(()),
         }
+    }
+
+    /// Learns from the next batch of the epoch under way, which `batch` gives.
+    fn step_of_epoch(
+        &mut self,
+        epoch: usize,
+        batch: impl FnOnce() -> Result<Batch, TrainError>,
+    ) -> Result<(), TrainError> {
+        self.stop_if_interrupted()?;
+        let training = &self.config.training;
+        let index = self.position.batches;
+        let batch = batch()?;
+        let weight = batch.rows.len() as f64 / self.order.len() as f64;
+        let (terms, update) = self.batch(epoch, index + 1, batch)?;
+        self.observer.observe(&Event::Step {
+            run: self.run.index,
+            epoch,
+            step: index + 1,
+            terms: &terms,
+        });
+        self.position.train.accumulate(&terms, weight);
+        self.position.label_updates += update;
+
+        let accumulated = index % training.accumulation_steps + 1;
+        let last = index + 1 == self.batch_count();
+        if accumulated == training.accumulation_steps || (last && training.step_trailing_batches) {
+            self.position.gradient_norm += self.step(epoch, index + 1, accumulated)?;
+            self.position.steps += 1;
+        }
+        if last || accumulated == training.accumulation_steps {
+            self.gradients.set_zero();
+        }
+        self.position.batches += 1;
+        if let Some(keeper) = self.observer.keeper()
+            && keeper
+                .steps()
+                .is_some_and(|steps| self.position.batches.is_multiple_of(steps))
+        {
+            self.keep(keeper)?;
+        }
+        Ok(())
     }
 
     fn stop_if_interrupted(&self) -> Result<(), TrainError> {
@@ -421,9 +457,9 @@ impl<'a> Trainer<'a> {
         &mut self,
         epoch: usize,
         number: usize,
-        rows: &[usize],
+        batch: Batch,
     ) -> Result<(LossTerms, UpdateReport), TrainError> {
-        let batch = self.data.train.batch(&self.data.keys(), rows)?;
+        let rows = &batch.rows[..];
         let multimodal = batch.labels;
         let targets = match &self.labels {
             Some((_, state)) => Targets {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use modalign_core::Parameters;
-use modalign_data::{Dataset, GeneratedConfig, generate};
+use modalign_data::{Dataset, GeneratedConfig, ReadOptions, generate, read, write_npz};
 use modalign_encoders::{EncoderConfig, LstmEncoderConfig, Modality};
 use modalign_metrics::{Convention, Metric};
 use modalign_train::{
@@ -63,6 +63,59 @@ fn the_number_of_threads_changes_no_bit() {
             assert_eq!(one.test_predictions, two.test_predictions);
         }
         assert_ne!(one.runs[0].history, one.runs[1].history, "seeds differ");
+    }
+}
+
+/// The members of an archive as they are, not compressed.
+fn uncompressed(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Cursor;
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut copy = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for index in 0..archive.len() {
+        let mut member = archive.by_index(index).unwrap();
+        copy.start_file(member.name().unwrap(), options).unwrap();
+        std::io::copy(&mut member, &mut copy).unwrap();
+    }
+    copy.finish().unwrap().into_inner()
+}
+
+#[test]
+fn features_that_stay_in_the_file_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    write_npz(&path, &data()).unwrap();
+    std::fs::write(&path, uncompressed(&std::fs::read(&path).unwrap())).unwrap();
+    let read = |in_file_above| {
+        let options = ReadOptions {
+            in_file_above,
+            ..ReadOptions::default()
+        };
+        read(&path, &options).unwrap().0
+    };
+    let (memory, file) = (read(None), read(Some(20_000)));
+    assert!(file.train.file_features.len() == 2 && file.train.features.len() == 1);
+    let mut config = config(Recipe::Modalign);
+    config.training.max_epochs = 2;
+    let from_memory = run(&config, &memory, &()).unwrap();
+    for threads in [1, 2] {
+        let from_file = on_threads(threads, || run(&config, &file, &()).unwrap());
+        assert_eq!(weights(&from_memory), weights(&from_file));
+        for (one, two) in from_memory.runs.iter().zip(&from_file.runs) {
+            assert_eq!(one.history, two.history);
+            assert_eq!(one.test_predictions, two.test_predictions);
+        }
+        let representations = |data: &Dataset, from: &Experiment| {
+            let predictor = Predictor::new(from.models[0].clone());
+            predictor.representations(&data.test).unwrap()
+        };
+        assert_eq!(
+            representations(&memory, &from_memory),
+            representations(&file, &from_file)
+        );
     }
 }
 

@@ -68,6 +68,7 @@ fn split(rows: usize) -> Split {
         )]
         .into_iter()
         .collect(),
+        file_features: Default::default(),
         labels: Array1::from_shape_fn(rows, |row| labels[row % 4]),
         unimodal_labels: Default::default(),
     }

@@ -101,12 +101,9 @@ pub fn prepare(
     let vectors: Vec<_> = config
         .modalities_in_use()
         .filter(|&modality| {
-            let features = input
-                .dataset
-                .train
-                .features
-                .get(&config.modality(modality).features);
-            features.is_some_and(|sequences| sequences.steps() == 1)
+            let key = &config.modality(modality).features;
+            let extent = input.dataset.train.extent(key);
+            extent.is_some_and(|[steps, _]| steps == 1)
         })
         .collect();
     Ok((settings::resolve(settings, &vectors)?, input))
@@ -154,10 +151,13 @@ pub fn introduce(progress: &Progress, input: &Input, config: &ExperimentConfig) 
                 return format!("text by {}", text.folder.display());
             }
             let key = &config.modality(modality).features;
-            match train.features.get(key) {
-                Some(sequences) => {
-                    let (steps, width) = (sequences.steps(), sequences.width());
-                    format!("{key} {steps} × {width}")
+            match train.extent(key) {
+                Some([steps, width]) => {
+                    let place = match train.file_features.contains_key(key) {
+                        true => ", in the file",
+                        false => "",
+                    };
+                    format!("{key} {steps} × {width}{place}")
                 }
                 None => format!("{key} (absent)"),
             }

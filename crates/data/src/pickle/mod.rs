@@ -15,7 +15,7 @@ use numpy::StoredArray;
 use value::{Content, Heap, Id, Value};
 
 use crate::DataError;
-use crate::array::{Dtype, Header, Kind, Values, read_elements};
+use crate::array::{Dtype, FloatFormat, Header, Kind, Values, read_elements};
 use crate::error::ArrayError;
 use crate::source::{Headers, Source};
 
@@ -139,6 +139,25 @@ impl<R: Read + Seek> Source for Pickle<R> {
             });
         }
         Ok(values)
+    }
+
+    fn locate(
+        &mut self,
+        split: &str,
+        key: &str,
+        header: &Header,
+    ) -> Result<Option<(u64, FloatFormat)>, ArrayError> {
+        let Value::Array(array) = self.heap.get(self.arrays[split][key]) else {
+            return Ok(None);
+        };
+        let Value::Bytes(Content::InFile { start, length }) = self.heap.get(array.elements) else {
+            return Ok(None);
+        };
+        let Some(format) = header.floats_in_place() else {
+            return Ok(None);
+        };
+        header.check_bytes(format, *length)?;
+        Ok(Some((*start, format)))
     }
 }
 
