@@ -36,7 +36,7 @@ const WIDTH: usize = 5;
 /// Three splits with `text` of vectors, `audio` with lengths and something beyond them, and
 /// `vision` with padding and numbers that are not finite, stored as `descr` says.
 fn archive(method: CompressionMethod, descr: &str, fortran: bool) -> Vec<u8> {
-    let mut rng = rng(7, Stream::Data);
+    let mut rng = rng(7, Stream::Split);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     for (split, rows) in ROWS {
@@ -147,14 +147,10 @@ fn reports_lengths_and_statistics_are_the_same() {
 #[test]
 fn only_what_is_larger_stays_in_the_file() {
     let (_folder, path) = file(&archive(CompressionMethod::Stored, "<f8", false));
-    let bytes = |rows: usize| (4 * rows * STEPS * WIDTH) as u64;
-    let (dataset, _) = read(&path, &in_file(bytes(9))).unwrap();
+    // As f32 the training rows of text take 4,800 bytes, those of the others 5,600.
+    let (dataset, _) = read(&path, &in_file(5_000)).unwrap();
     assert_eq!(dataset.train.file_features.len(), 2);
-    assert_eq!(
-        dataset.train.features.keys().collect::<Vec<_>>(),
-        ["text"],
-        "40 × 30 numbers are fewer than 9 × 7 × 5 only in the other splits"
-    );
+    assert_eq!(dataset.train.features.keys().collect::<Vec<_>>(), ["text"]);
     assert!(dataset.test.file_features.is_empty());
 }
 
@@ -256,7 +252,7 @@ fn sizes_are_those_of_the_header_before_anything_is_read() {
         change(audio(40 * 3 * 2 * 4 + 1)),
         ArrayError::TooLong { expected: 240 }
     ));
-    let huge = npy("<f8", false, &[40, 1 << 40, 1 << 15], &[0; 8]);
+    let huge = npy("<f8", false, &[40, 1 << 40, 1 << 16], &[0; 8]);
     assert!(matches!(change(huge), ArrayError::Header(_)));
 }
 
