@@ -236,6 +236,21 @@ pub(crate) enum Values {
     Texts(ArrayD<String>),
 }
 
+/// Reads the elements of an array, after which the source must end.
+pub(crate) fn read_whole(
+    source: &mut dyn Read,
+    header: &Header,
+    present: usize,
+) -> Result<Values, ArrayError> {
+    let values = read_elements(source, header, present)?;
+    if source.read(&mut [0])? > 0 {
+        return Err(ArrayError::TooLong {
+            expected: header.count().unwrap_or_default(),
+        });
+    }
+    Ok(values)
+}
+
 /// Reads the elements of an array. `present` is how many are certainly there, so that room may be
 /// made for them before they are read.
 pub(crate) fn read_elements(

@@ -244,7 +244,7 @@ pub enum DataError {
     /// A feature is to stay in the file but does not lie there as it is.
     #[error(
         "{}: {split}/{key} cannot stay in the file, for it is compressed, not in C order or not of \
-         floats; numpy.savez writes it as needed",
+         floats; numpy.savez and modalign convert write it as needed",
         path.display()
     )]
     NotInPlace {

@@ -1,7 +1,7 @@
 //! Numpy archives: a zip file with one `.npy` member an array.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Seek, Write};
 use std::iter;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use npyz::{AutoSerialize, DType, TypeStr, WriterBuilder};
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::array::{FloatFormat, Header, Values, npy_header_bytes, read_elements, read_npy_header};
+use crate::array::{FloatFormat, Header, Values, npy_header_bytes, read_npy_header, read_whole};
 use crate::error::ArrayError;
 use crate::source::{Headers, SPLITS, Source};
 use crate::{DataError, Dataset, FileSequences, Split};
@@ -78,14 +78,8 @@ impl Source for Npz {
         let mut member = self.archive.by_name(&format!("{split}/{key}.npy"))?;
         read_npy_header(&mut member)?;
         // The size of a member is what the archive declares: no room is made in advance.
-        let values = read_elements(&mut member, header, 0)?;
         // Reading on to the end also makes the archive compare the checksum.
-        if member.read(&mut [0])? > 0 {
-            return Err(ArrayError::TooLong {
-                expected: header.count().unwrap_or_default(),
-            });
-        }
-        Ok(values)
+        read_whole(&mut member, header, 0)
     }
 
     fn locate(
@@ -211,7 +205,9 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     fn start(&mut self, name: &str) -> io::Result<()> {
-        let options = SimpleFileOptions::default().large_file(true);
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(true);
         Ok(self.zip.start_file(format!("{name}.npy"), options)?)
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod npy;
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,23 +11,11 @@ use modalign_data::{
     ArrayError, DataError, Dataset, LengthSource, ReadOptions, ReadReport, read, write_npz,
 };
 use ndarray::{array, s};
+use npy::npy;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
-
-/// One `.npy` file.
-fn npy(descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> Vec<u8> {
-    let order = if fortran { "True" } else { "False" };
-    let extents: String = shape.iter().map(|extent| format!("{extent},")).collect();
-    let header =
-        format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({extents}), }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(data);
-    bytes
-}
 
 fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
     assert_eq!(shape.iter().product::<usize>(), values.len());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod npy;
+
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 
@@ -10,24 +12,12 @@ use modalign_data::{
     ArrayError, DataError, Dataset, NonFinite, ReadOptions, ReadReport, Standardizer, read,
     write_npz,
 };
+use npy::npy;
 use proptest::prelude::*;
 use rand::RngExt;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
-
-/// One `.npy` file.
-fn npy(descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> Vec<u8> {
-    let order = if fortran { "True" } else { "False" };
-    let extents: String = shape.iter().map(|extent| format!("{extent},")).collect();
-    let header =
-        format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({extents}), }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(data);
-    bytes
-}
 
 const ROWS: [(&str, usize); 3] = [("train", 40), ("valid", 6), ("test", 9)];
 const STEPS: usize = 7;
@@ -155,7 +145,7 @@ fn only_what_is_larger_stays_in_the_file() {
 }
 
 #[test]
-fn what_is_written_is_the_same_archive() {
+fn what_is_written_is_the_same_archive_and_can_stay_in_the_file() {
     let Both {
         memory,
         file,
@@ -164,6 +154,8 @@ fn what_is_written_is_the_same_archive() {
     let paths = ["memory", "file"].map(|name| folder.path().join(name));
     write_npz(&paths[0], &memory.0).unwrap();
     write_npz(&paths[1], &file.0).unwrap();
+    let (again, _) = read(&paths[0], &in_file(0)).unwrap();
+    assert_eq!(again.train.file_features.len(), KEYS.len());
     let [memory, file] = paths.map(|path| std::fs::read(path).unwrap());
     assert!(memory == file);
 }

@@ -80,22 +80,25 @@ fn single<A: Scalar>(lanes: &mut Lanes<A>) -> Option<&mut Lanes<f32>> {
 
 /// Below this `exp` is under the smallest normal `f32`, above the largest power of two it leaves
 /// the range.
-const EXP_RANGE: (f32, f32) = (-87.3, 88.3);
+pub(crate) const EXP_RANGE: (f32, f32) = (-87.3, 88.3);
 
 /// 1.5 · 2²³: adding it to a small number leaves its rounded integer in the low bits.
-const ROUNDING: f32 = 12_582_912.0;
+pub(crate) const ROUNDING: f32 = 12_582_912.0;
+
+/// ln 2 in two parts, the first with few enough bits that its product with k is exact.
+pub(crate) const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+
+/// The coefficients of q, the lowest first.
+pub(crate) const Q: [f32; 5] = [
+    0.499_999_94,
+    0.166_665_21,
+    0.041_668_39,
+    0.008_368_71,
+    0.001_381_461_3,
+];
 
 #[inline(always)]
 fn exp_f32(x: f32) -> f32 {
-    // ln 2 in two parts, the first with few enough bits that its product with k is exact.
-    const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
-    const Q: [f32; 5] = [
-        0.499_999_94,
-        0.166_665_21,
-        0.041_668_39,
-        0.008_368_71,
-        0.001_381_461_3,
-    ];
     // Comparisons and not `clamp` by max and min, so that NaN stays NaN.
     let x = if x < EXP_RANGE.0 { EXP_RANGE.0 } else { x };
     let x = if x > EXP_RANGE.1 { EXP_RANGE.1 } else { x };

@@ -1,5 +1,7 @@
 //! What happened in each epoch.
 
+use std::fmt;
+
 use modalign_encoders::Modality;
 use modalign_labels::UpdateReport;
 use modalign_metrics::Report;
@@ -20,21 +22,39 @@ pub struct LossTerms {
     pub pairs: Vec<(Modality, Modality, f64)>,
 }
 
+/// What a number of [`LossTerms`] is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Term {
+    Fused,
+    Unimodal(Modality),
+    Distance(Modality, Modality),
+    SharedInformation,
+    Total,
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fused => f.write_str("fused loss"),
+            Self::Unimodal(modality) => write!(f, "{modality} loss"),
+            Self::Distance(left, right) => write!(f, "{left}-{right} distance"),
+            Self::SharedInformation => f.write_str("shared-information loss"),
+            Self::Total => f.write_str("total loss"),
+        }
+    }
+}
+
 impl LossTerms {
     /// Each term with its name, the total last, so that the first that is not finite is the cause.
-    pub(crate) fn named(&self) -> impl Iterator<Item = (String, f64)> {
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Term, f64)> {
         let unimodal = self.unimodal.iter();
         let pairs = self.pairs.iter();
-        [("fused loss".to_owned(), self.multimodal)]
-            .into_iter()
-            .chain(unimodal.map(|(modality, value)| (format!("{modality} loss"), *value)))
-            .chain(pairs.map(|(left, right, value)| (format!("{left}-{right} distance"), *value)))
+        std::iter::once((Term::Fused, self.multimodal))
+            .chain(unimodal.map(|&(modality, value)| (Term::Unimodal(modality), value)))
+            .chain(pairs.map(|&(left, right, value)| (Term::Distance(left, right), value)))
             .chain([
-                (
-                    "shared-information loss".to_owned(),
-                    self.shared_information,
-                ),
-                ("total loss".to_owned(), self.total),
+                (Term::SharedInformation, self.shared_information),
+                (Term::Total, self.total),
             ])
     }
 

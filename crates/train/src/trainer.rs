@@ -1,5 +1,6 @@
 //! One run: from initial parameters to those that validation chose.
 
+use std::fmt::Display;
 use std::sync::mpsc::sync_channel;
 
 use modalign_core::{ChaCha8Rng, Parameters, Store, Stream, rng};
@@ -241,7 +242,7 @@ impl<'a> Trainer<'a> {
         if data.train.file_features.is_empty() {
             let keys = data.keys();
             for rows in batches {
-                self.step_of_epoch(epoch, || Ok(data.train.batch(&keys, rows)?))?;
+                self.step_of_epoch(epoch, data.train.batch(&keys, rows)?)?;
             }
         } else {
             std::thread::scope(|scope| {
@@ -255,9 +256,8 @@ impl<'a> Trainer<'a> {
                         }
                     }
                 });
-                for _ in first..self.batch_count() {
-                    let next = || Ok(receiver.recv().expect("every batch is sent")?);
-                    self.step_of_epoch(epoch, next)?;
+                for batch in receiver {
+                    self.step_of_epoch(epoch, batch?)?;
                 }
                 Ok::<_, TrainError>(())
             })?;
@@ -298,16 +298,11 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Learns from the next batch of the epoch under way, which `batch` gives.
-    fn step_of_epoch(
-        &mut self,
-        epoch: usize,
-        batch: impl FnOnce() -> Result<Batch, TrainError>,
-    ) -> Result<(), TrainError> {
+    /// Learns from the next batch of the epoch under way.
+    fn step_of_epoch(&mut self, epoch: usize, batch: Batch) -> Result<(), TrainError> {
         self.stop_if_interrupted()?;
         let training = &self.config.training;
         let index = self.position.batches;
-        let batch = batch()?;
         let weight = batch.rows.len() as f64 / self.order.len() as f64;
         let (terms, update) = self.batch(epoch, index + 1, batch)?;
         self.observer.observe(&Event::Step {
@@ -505,7 +500,13 @@ impl<'a> Trainer<'a> {
             .order
             .len()
             .min(batch * self.config.training.batch_size);
-        self.require_finite("gradient norm", norm, epoch, batch, &self.order[first..end])?;
+        self.require_finite(
+            &"gradient norm",
+            norm,
+            epoch,
+            batch,
+            &self.order[first..end],
+        )?;
         let factor = self
             .schedule
             .map_or(1.0, |schedule| schedule.factor(self.optimizer.steps()));
@@ -523,7 +524,7 @@ impl<'a> Trainer<'a> {
             .map(|(&found, &label)| f64::from((found - label).abs()))
             .sum::<f64>()
             / valid.len() as f64;
-        self.require_finite("validation loss", loss, epoch, self.batch_count(), &[])?;
+        self.require_finite(&"validation loss", loss, epoch, self.batch_count(), &[])?;
         let convention = self.config.data.convention;
         Ok((
             loss,
@@ -561,7 +562,7 @@ impl<'a> Trainer<'a> {
 
     fn require_finite(
         &self,
-        term: &str,
+        term: &dyn Display,
         value: f64,
         epoch: usize,
         batch: usize,
@@ -572,7 +573,7 @@ impl<'a> Trainer<'a> {
         }
         Err(TrainError::NotFinite {
             run: self.run.name.to_owned(),
-            term: term.to_owned(),
+            term: term.to_string(),
             value,
             epoch,
             batch,

@@ -15,7 +15,7 @@ use numpy::StoredArray;
 use value::{Content, Heap, Id, Value};
 
 use crate::DataError;
-use crate::array::{Dtype, FloatFormat, Header, Kind, Values, read_elements};
+use crate::array::{Dtype, FloatFormat, Header, Kind, Values, read_whole};
 use crate::error::ArrayError;
 use crate::source::{Headers, Source};
 
@@ -132,13 +132,7 @@ impl<R: Read + Seek> Source for Pickle<R> {
         };
         // No element is smaller than a byte, so these are certainly there or the file is cut off.
         let present = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let values = read_elements(&mut source, header, present)?;
-        if source.read(&mut [0])? > 0 {
-            return Err(ArrayError::TooLong {
-                expected: header.count().unwrap_or_default(),
-            });
-        }
-        Ok(values)
+        read_whole(&mut source, header, present)
     }
 
     fn locate(

@@ -19,6 +19,7 @@ use modalign_core::Scalar;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::cell::Tape;
+use crate::lanes::{EXP_RANGE, LN_2, Q, ROUNDING};
 use crate::simd::vectorized;
 
 /// Registers of numbers of one type. Methods must be inlined into code that is compiled for the
@@ -256,24 +257,6 @@ impl<A: Scalar> Registers for Portable<A> {
         x.map(|x| x.tanh())
     }
 }
-
-/// Below this `exp` is under the smallest normal `f32`, above the largest power of two it leaves
-/// the range.
-const EXP_RANGE: (f32, f32) = (-87.3, 88.3);
-
-/// 1.5 · 2²³: adding it to a small number leaves its rounded integer in the low bits.
-const ROUNDING: f32 = 12_582_912.0;
-
-/// ln 2 in two parts, the first with few enough bits that its product with k is exact.
-const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
-
-const Q: [f32; 5] = [
-    0.499_999_94,
-    0.166_665_21,
-    0.041_668_39,
-    0.008_368_71,
-    0.001_381_461_3,
-];
 
 #[cfg(test)]
 mod tests {
