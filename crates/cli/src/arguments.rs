@@ -54,7 +54,7 @@ pub struct DataArgument {
 }
 
 /// Where the configuration comes from, weakest first.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Configuration (the later of these win)")]
 pub struct SettingsArguments {
     /// Data set whose preset and metric definitions apply [default: the file's, else mosi]
@@ -322,9 +322,10 @@ impl From<Preset> for Convention {
 }
 
 /// `--recipe`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum RecipeName {
     /// The full method
+    #[default]
     Modalign,
     /// Self-MM as its published code trains, without the shared-information loss
     #[value(name = "self_mm")]

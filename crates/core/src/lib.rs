@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod npy;
 mod parameters;
 mod scalar;
 mod seed;
@@ -8,6 +9,7 @@ mod store;
 mod write;
 
 pub use crate::{
+    npy::npy_header,
     parameters::{Parameters, Path},
     scalar::{Element, Scalar},
     seed::{Stream, rng},

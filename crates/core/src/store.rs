@@ -230,6 +230,19 @@ impl Store {
         })
     }
 
+    /// The number of scalars in all arrays under `prefix.`, whatever they are.
+    pub fn parameter_count(&self, prefix: &str) -> usize {
+        let scope = format!("{prefix}.");
+        let inside = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| name.starts_with(&scope));
+        // The file was as long as all bytes together, so no product overflows.
+        inside
+            .map(|(_, tensor)| tensor.shape.iter().product::<usize>())
+            .sum()
+    }
+
     /// Adds every array of a parameter set under `prefix.`.
     pub fn insert_parameters<A: Scalar>(&mut self, prefix: &str, params: &impl Parameters<A>) {
         Path::default().within(prefix, |path| {

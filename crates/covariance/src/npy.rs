@@ -4,10 +4,10 @@
 //! are all that is resident.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Seek};
 use std::path::Path;
 
-use modalign_core::Scalar;
+use modalign_core::{Scalar, npy_header};
 use ndarray::ArrayView2;
 use npyz::{DType, NpyHeader, Order};
 
@@ -57,10 +57,34 @@ impl<A: Scalar> StreamingMoments<A> {
             message: error.to_string(),
         };
         let mut file = File::open(path).map_err(unreadable)?;
-        let header = NpyHeader::from_reader(&mut file).map_err(unreadable)?;
+        let header = npy_header(&mut file).map_err(unreadable)?;
+        let header = NpyHeader::from_reader(&header[..]).map_err(unreadable)?;
         let (total, width) = Self::check_header(path, &header)?;
+        let refused = |kind, message| CovarianceError::Read {
+            path: path.to_owned(),
+            kind,
+            message,
+        };
+        // What the header declares, the file has, before memory is taken for it.
+        let here = file.stream_position().map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?.len() - here;
+        let row_bytes = width.saturating_mul(size_of::<A>());
+        let expected = total.saturating_mul(row_bytes as u64);
+        if found < expected {
+            return Err(refused(
+                ErrorKind::UnexpectedEof,
+                format!("{found} bytes follow the header, expected {expected}"),
+            ));
+        }
+        // The moments are asked for and given back, so that what does not fit is an error here.
+        let moments = width.saturating_mul(width);
+        if total == 0 || Vec::<f64>::new().try_reserve_exact(moments).is_err() {
+            return Err(refused(
+                ErrorKind::InvalidData,
+                format!("{total} rows of {width} columns have no covariance that memory holds"),
+            ));
+        }
         let mut moments = Self::new(width)?;
-        let row_bytes = width * size_of::<A>();
         let block_rows = (block_bytes / row_bytes).max(1);
         let (mut bytes, mut entries) = (Vec::new(), Vec::new());
         let mut done = 0;

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::io::{self, Read};
 
+use modalign_core::npy_header;
 use ndarray::ArrayD;
 
 use crate::error::ArrayError;
@@ -143,6 +144,16 @@ impl Header {
         })
     }
 
+    /// The bytes of the header itself.
+    pub fn bytes(&self) -> usize {
+        let axes = self.shape.len() + self.axes.as_ref().map_or(0, Vec::len);
+        let name = match &self.dtype {
+            Dtype::Other(name) => name.len(),
+            Dtype::Known { .. } => 0,
+        };
+        axes * size_of::<usize>() + name
+    }
+
     /// The number of elements, if all axes together fit the address space.
     pub fn count(&self) -> Option<usize> {
         // Axes of no extent must not hide the size of the others.
@@ -150,6 +161,23 @@ impl Header {
         let product = extents.try_fold(1_usize, |all, extent| all.checked_mul(extent));
         let count = product.filter(|&all| isize::try_from(all).is_ok())?;
         Some(if self.shape.contains(&0) { 0 } else { count })
+    }
+
+    /// The bytes of memory that the elements take once they are read; of texts the least.
+    pub fn memory(&self) -> u64 {
+        let element = match self.dtype {
+            Dtype::Known {
+                kind: Kind::Float, ..
+            } => size_of::<f32>(),
+            Dtype::Known {
+                kind: Kind::Bytes | Kind::Unicode,
+                size,
+                ..
+            } => size_of::<String>().saturating_add(size),
+            _ => size_of::<i64>(),
+        };
+        let count = self.count().unwrap_or(usize::MAX) as u64;
+        count.saturating_mul(element as u64)
     }
 
     /// How the elements are stored, if they are floats in C order.
@@ -432,59 +460,14 @@ pub(crate) fn read_npy_header(source: &mut dyn Read) -> Result<Header, ArrayErro
     })
 }
 
-/// The bytes of a header, once nothing in it can exhaust memory, stack or integers in the parser
-/// behind.
+/// The bytes of a header that nothing in can exhaust the parser behind.
 pub(crate) fn npy_header_bytes(source: &mut dyn Read) -> Result<Vec<u8>, ArrayError> {
-    // As numpy itself; a header that is longer describes records of very many fields.
-    const LONGEST: usize = 10_000;
-    const MOST_BRACKETS: usize = 64;
-    let wrong = |what: &str| Err(ArrayError::Header(what.to_owned()));
-
-    let mut bytes = vec![0; 12];
-    source.read_exact(&mut bytes[..10]).map_err(short)?;
-    if !bytes.starts_with(b"\x93NUMPY") {
-        return wrong("it does not start with \\x93NUMPY");
-    }
-    let short_length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let length = if bytes[6] == 1 {
-        bytes.truncate(10);
-        short_length
-    } else {
-        source.read_exact(&mut bytes[10..]).map_err(short)?;
-        short_length + (usize::from(u16::from_le_bytes([bytes[10], bytes[11]])) << 16)
-    };
-    if length > LONGEST {
-        return wrong("its header is longer than 10000 bytes");
-    }
-    let start = bytes.len();
-    bytes.resize(start + length, 0);
-    source.read_exact(&mut bytes[start..]).map_err(short)?;
-
-    let text = String::from_utf8_lossy(&bytes[start..]);
-    if text.matches(['(', '[', '{']).count() > MOST_BRACKETS {
-        return wrong("its header nests too deeply");
-    }
-    // Every number of the header, whatever it belongs to, is a factor: no product can overflow.
-    let numbers = text
-        .split(|c: char| !c.is_ascii_digit())
-        .filter(|digits| !digits.is_empty());
-    let product = numbers
-        .map(str::parse::<u64>)
-        .try_fold(1_u64, |product, number| {
-            product.checked_mul(number.ok()?.max(1))
-        });
-    if product.is_none() {
-        return wrong("its shape is too large");
-    }
-    Ok(bytes)
-}
-
-fn short(error: io::Error) -> ArrayError {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        ArrayError::Header("it ends within its header".to_owned())
-    } else {
-        error.into()
-    }
+    npy_header(source).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+            ArrayError::Header(error.to_string())
+        }
+        _ => error.into(),
+    })
 }
 
 #[cfg(test)]

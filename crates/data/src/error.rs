@@ -302,6 +302,18 @@ pub enum ArrayError {
         /// The number of elements by the header.
         expected: usize,
     },
+    /// The arrays of the file take memory out of all proportion to its size: 256 times that of an
+    /// archive, 32 times that of a pickle, and more than 16 MiB.
+    #[error(
+        "with it the arrays take {found} bytes of memory, for a file of this size at most {limit} \
+         are expected"
+    )]
+    TooMuch {
+        /// The most bytes that a file of this size may take.
+        limit: u64,
+        /// The bytes of this array and of those read before it.
+        found: u64,
+    },
     /// Elements that are neither numbers nor strings.
     #[error("elements of type {0} are not read")]
     Dtype(String),

@@ -7,17 +7,22 @@ use std::path::Path;
 
 use modalign_core::write_atomically;
 use npyz::{AutoSerialize, DType, TypeStr, WriterBuilder};
+use zip::result::ZipError;
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::array::{FloatFormat, Header, Values, npy_header_bytes, read_npy_header, read_whole};
 use crate::error::ArrayError;
-use crate::source::{Headers, SPLITS, Source};
+use crate::source::{Budget, Headers, SPLITS, Source};
 use crate::{DataError, Dataset, FileSequences, Split};
+
+/// How many times its size an archive may take: padding is zeros, which compress well.
+const TIMES: u64 = 256;
 
 pub(crate) struct Npz {
     archive: ZipArchive<BufReader<File>>,
     headers: Headers,
+    budget: Budget,
     /// The members that are not `split/key.npy`.
     strays: Vec<String>,
 }
@@ -28,7 +33,16 @@ impl Npz {
             path: path.to_owned(),
             source,
         };
+        let size = file.metadata().map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(zip_error)?;
+        if archive.has_overlapping_files().map_err(zip_error)? {
+            return Err(zip_error(ZipError::InvalidArchive(
+                "some of its members are the same bytes of the file".into(),
+            )));
+        }
         let names = archive
             .file_names()
             .map(|name| name.map(|name| name.into_owned()))
@@ -59,6 +73,7 @@ impl Npz {
         }
         Ok(Self {
             archive,
+            budget: Budget::new(size.len(), TIMES),
             headers,
             strays,
         })
@@ -75,6 +90,7 @@ impl Source for Npz {
     }
 
     fn read(&mut self, split: &str, key: &str, header: &Header) -> Result<Values, ArrayError> {
+        self.budget.take(header.memory())?;
         let mut member = self.archive.by_name(&format!("{split}/{key}.npy"))?;
         read_npy_header(&mut member)?;
         // The size of a member is what the archive declares: no room is made in advance.

@@ -106,6 +106,19 @@ pub enum EncoderError {
         /// The shape in the file.
         found: Vec<usize>,
     },
+    /// A file of weights is too short for what the configuration says.
+    #[error(
+        "{}: {found} bytes, the configuration says {parameters} parameters of 2 bytes or more",
+        path.display()
+    )]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// The number of parameters by the configuration.
+        parameters: usize,
+        /// The length of the file in bytes.
+        found: usize,
+    },
     /// A tokeniser and a model do not belong together.
     #[error("{}: {found} tokens, the model has {expected}", path.display())]
     Vocabulary {
@@ -167,10 +180,19 @@ pub(crate) fn check_rate(
     )
 }
 
+/// No product of a few sizes up to this one overflows, in bytes neither.
+const LARGEST_SIZE: usize = 1 << 24;
+
 pub(crate) fn check_size(
     part: &'static str,
     parameter: &'static str,
     size: usize,
 ) -> Result<(), EncoderError> {
-    check_config(size > 0, part, parameter, "at least 1", size as f64)
+    check_config(
+        (1..=LARGEST_SIZE).contains(&size),
+        part,
+        parameter,
+        "at least 1 and at most 16777216",
+        size as f64,
+    )
 }

@@ -7,6 +7,7 @@ mod modality;
 mod pooled;
 mod projection_head;
 mod regression_head;
+mod size;
 mod statistics;
 mod text;
 

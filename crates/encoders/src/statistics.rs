@@ -29,7 +29,7 @@ impl Statistics {
     pub fn output_size(self, width: usize) -> usize {
         match self {
             Self::Mean => width,
-            Self::MeanStd => 2 * width,
+            Self::MeanStd => width.saturating_mul(2),
         }
     }
 

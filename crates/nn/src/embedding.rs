@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView2};
 use rand::Rng;
 
 use crate::NnError;
-use crate::error::check_config;
+use crate::error::check_size;
 use crate::init::uniform;
 
 /// A table of vectors looked up by index and, at the same time, the type of its gradient.
@@ -50,13 +50,7 @@ impl<A: Scalar> Embedding<A> {
     /// [`NnError::Config`] if either is 0.
     pub fn new(rows: usize, size: usize, rng: &mut impl Rng) -> Result<Self, NnError> {
         for (parameter, value) in [("rows", rows), ("size", size)] {
-            check_config(
-                value > 0,
-                "embedding",
-                parameter,
-                "at least 1",
-                value as f64,
-            )?;
+            check_size("embedding", parameter, value)?;
         }
         let bound = 1.0 / (size as f64).sqrt();
         Ok(Self {

@@ -76,6 +76,24 @@ pub enum NnError {
     },
 }
 
+/// No product of a few sizes up to this one overflows, in bytes neither.
+const LARGEST_SIZE: usize = 1 << 24;
+
+/// Fails unless a size is one that an array can have.
+pub(crate) fn check_size(
+    operation: &'static str,
+    parameter: &'static str,
+    size: usize,
+) -> Result<(), NnError> {
+    check_config(
+        (1..=LARGEST_SIZE).contains(&size),
+        operation,
+        parameter,
+        "at least 1 and at most 16777216",
+        size as f64,
+    )
+}
+
 /// Fails unless a hyper-parameter is in its range.
 pub(crate) fn check_config(
     holds: bool,

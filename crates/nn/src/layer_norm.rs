@@ -11,7 +11,7 @@
 use modalign_core::{Scalar, check_shape, impl_parameters};
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
-use crate::error::check_config;
+use crate::error::{check_config, check_size};
 use crate::{Fixed, NnError};
 
 /// Layer normalisation and, at the same time, the type of its gradient.
@@ -64,7 +64,7 @@ impl<A: Scalar> LayerNorm<A> {
     ///
     /// [`NnError::Config`] if either is outside its range.
     pub fn new(size: usize, epsilon: f64) -> Result<Self, NnError> {
-        check_config(size > 0, "layer norm", "size", "at least 1", size as f64)?;
+        check_size("layer norm", "size", size)?;
         let holds = epsilon > 0.0 && epsilon.is_finite();
         check_config(holds, "layer norm", "epsilon", "above 0", epsilon)?;
         Ok(Self {

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand::Rng;
 
 use crate::NnError;
-use crate::error::check_config;
+use crate::error::check_size;
 use crate::init::uniform;
 use crate::memory::resized;
 
@@ -73,7 +73,7 @@ impl<A: Scalar> Linear<A> {
     /// [`NnError::Config`] if a size is 0.
     pub fn new(input_size: usize, output_size: usize, rng: &mut impl Rng) -> Result<Self, NnError> {
         for (parameter, size) in [("input_size", input_size), ("output_size", output_size)] {
-            check_config(size > 0, "linear", parameter, "at least 1", size as f64)?;
+            check_size("linear", parameter, size)?;
         }
         let bound = 1.0 / (input_size as f64).sqrt();
         Ok(Self {

@@ -28,7 +28,7 @@ use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 use crate::NnError;
-use crate::error::check_config;
+use crate::error::check_size;
 use crate::memory::resized;
 use cell::{Cell, Tape};
 use packing::Packing;
@@ -63,7 +63,7 @@ impl LstmConfig {
     /// [`NnError::Config`] naming the value that is out of its range.
     pub fn validate(&self) -> Result<(), NnError> {
         for (parameter, size) in [("hidden_size", self.hidden_size), ("layers", self.layers)] {
-            check_config(size > 0, "lstm", parameter, "at least 1", size as f64)?;
+            check_size("lstm", parameter, size)?;
         }
         Ok(())
     }
@@ -188,13 +188,7 @@ impl<A: Scalar> Lstm<A> {
         rng: &mut impl Rng,
     ) -> Result<Self, NnError> {
         config.validate()?;
-        check_config(
-            input_size > 0,
-            "lstm",
-            "input_size",
-            "at least 1",
-            input_size as f64,
-        )?;
+        check_size("lstm", "input_size", input_size)?;
         let directions = if config.bidirectional { 2 } else { 1 };
         let cells = (0..config.layers * directions)
             .map(|index| {

@@ -12,7 +12,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::attention::check_heads;
-use crate::error::check_config;
+use crate::error::{check_config, check_size};
 use crate::{
     Activation, ActivationCache, Dropout, DropoutCache, Fixed, LayerNorm, LayerNormCache, Linear,
     LinearCache, MultiHeadAttention, MultiHeadAttentionCache, NnError,
@@ -64,7 +64,7 @@ impl TransformerConfig {
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
         ] {
-            check_config(size > 0, operation, parameter, "at least 1", size as f64)?;
+            check_size(operation, parameter, size)?;
         }
         check_heads(operation, self.hidden_size, self.heads)?;
         for (parameter, rate) in [

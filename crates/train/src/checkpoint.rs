@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use modalign_core::{Store, StoreError, Stream, rng};
+use modalign_core::{Parameters, Store, StoreError, Stream, rng};
 use modalign_data::Standardizer;
 use modalign_encoders::{Encoder, Modality};
 use ndarray::{Array1, array};
 
-use crate::model::Model;
+use crate::model::{Model, parameter_count};
 use crate::prepared::{Preparation, text_encoder};
 use crate::text_model::TextModel;
 use crate::{ExperimentConfig, TrainError};
@@ -137,8 +137,17 @@ impl Checkpoint {
             .parse()
             .map_err(|_| refuse(format!("its seed is {seed:?}")))?;
 
+        // What the file holds bounds what the configuration may ask memory for.
+        let stored = store.parameter_count("model");
+        let too_few = |expected: usize| {
+            refuse(format!(
+                "its configuration says {expected} parameters, the file has {stored}"
+            ))
+        };
+
         let vector = |name: String, width: usize| -> Result<Array1<f32>, TrainError> {
             let found = store.array::<f32>(&name)?;
+            check_finite(path, &name, found.iter())?;
             let shape = found.shape().to_vec();
             found.into_shape_with_order(width).map_err(|_| {
                 refuse(format!(
@@ -154,7 +163,7 @@ impl Checkpoint {
                 let width = width.first().map_or(0, |&width| width as usize);
                 let text_model = match (modality, &config.text_model) {
                     (Modality::Text, Some(text)) => {
-                        Some(TextModel::restore(path, entry(TEXT_MODEL)?, text)?)
+                        Some(TextModel::restore(path, entry(TEXT_MODEL)?, text, stored)?)
                     }
                     _ => None,
                 };
@@ -162,9 +171,15 @@ impl Checkpoint {
                     .as_ref()
                     .is_some_and(|text| text.tuned().is_some());
                 let standardizer = if config.data.standardize && !tokens {
+                    let scale = vector(format!("input.{modality}.scale"), width)?;
+                    if let Some(value) = scale.iter().find(|&&value| value <= 0.0) {
+                        return Err(refuse(format!(
+                            "input.{modality}.scale has {value}, expected numbers above 0"
+                        )));
+                    }
                     Some(Standardizer {
                         mean: vector(format!("input.{modality}.mean"), width)?,
-                        scale: vector(format!("input.{modality}.scale"), width)?,
+                        scale,
                         clip: Some(config.data.clip),
                     })
                 } else {
@@ -183,14 +198,38 @@ impl Checkpoint {
 
         let widths: Vec<_> = preparation.iter().map(|one| one.width).collect();
         let text = text_encoder(&preparation);
+        let pretrained = text
+            .as_ref()
+            .map(|text| (text.parameter_count(), text.output_size()));
+        let expected = parameter_count(&config, &widths, pretrained);
+        if expected > stored {
+            return Err(too_few(expected));
+        }
         let initialisation = &mut rng(seed, Stream::Initialisation);
         let mut model = Model::with_text_encoder(&config, &widths, text, initialisation)?;
         store.read_parameters("model", &mut model)?;
+        for (name, view) in model.named_views() {
+            check_finite(path, &name, view.iter())?;
+        }
         Ok(Self {
             config,
             seed,
             preparation,
             model,
         })
+    }
+}
+
+fn check_finite<'a>(
+    path: &Path,
+    name: &str,
+    values: impl IntoIterator<Item = &'a f32>,
+) -> Result<(), TrainError> {
+    match values.into_iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(value) => Err(TrainError::Checkpoint {
+            path: path.to_owned(),
+            reason: format!("{name} has {value}, expected finite numbers"),
+        }),
     }
 }

@@ -112,6 +112,23 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A model that memory does not hold.
+    #[error("the configuration makes a model of {parameters} parameters, more than memory holds")]
+    Memory {
+        /// The number of parameters.
+        parameters: usize,
+    },
+    /// A score that is no finite number.
+    #[error(
+        "the {task} score is {value}, expected a finite number: the features are out of all \
+         proportion to those of the training"
+    )]
+    Score {
+        /// `fused` or a modality.
+        task: String,
+        /// What it is.
+        value: f32,
+    },
     /// A split has too few rows for what is asked.
     #[error("the {split} split has {found} rows, {expected} are needed {purpose}")]
     TooFewRows {

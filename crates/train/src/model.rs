@@ -12,7 +12,7 @@
 //! Multi-Task Learning for Multimodal Sentiment Analysis", AAAI 2021, as its published code has it;
 //! the projections are this project's choice, for covariances are comparable at one width only.
 
-use modalign_core::{Scalar, impl_parameters};
+use modalign_core::{Parameters, Scalar, impl_parameters};
 use modalign_data::Sequences;
 use modalign_encoders::{
     BertEncoder, Encoder, EncoderCache, Modality, ProjectionHead, ProjectionHeadCache,
@@ -122,6 +122,39 @@ struct BranchCache<A> {
     kept: Option<Array2<A>>,
 }
 
+/// The number of scalars of a model, the largest number if there are more. `text` is the parameters
+/// and the output size of a pretrained text encoder.
+pub(crate) fn parameter_count(
+    config: &ExperimentConfig,
+    widths: &[usize],
+    mut text: Option<(usize, usize)>,
+) -> usize {
+    let shared = config.uses_shared_information();
+    let (mut count, mut fusion_width) = (0_usize, 0_usize);
+    for (modality, &width) in config.modalities_in_use().zip(widths) {
+        let settings = config.modality(modality);
+        let pretrained = match modality {
+            Modality::Text => text.take(),
+            _ => None,
+        };
+        let (encoder, size) = pretrained.unwrap_or_else(|| {
+            let encoder = &settings.encoder;
+            (encoder.parameter_count(width), encoder.output_size(width))
+        });
+        let projection = match shared {
+            true => size
+                .saturating_add(1)
+                .saturating_mul(config.objective.shared_width),
+            false => 0,
+        };
+        count = [encoder, settings.head.parameter_count(size), projection]
+            .into_iter()
+            .fold(count, usize::saturating_add);
+        fusion_width = fusion_width.saturating_add(size);
+    }
+    count.saturating_add(config.fusion.parameter_count(fusion_width))
+}
+
 impl<A: Scalar> Model<A> {
     /// Draws the initial parameters for features of the given widths, one a modality in use.
     ///
@@ -149,6 +182,15 @@ impl<A: Scalar> Model<A> {
         mut text: Option<BertEncoder<A>>,
         rng: &mut impl Rng,
     ) -> Result<Self, TrainError> {
+        let pretrained = text
+            .as_ref()
+            .map(|text| (text.parameter_count(), text.output_size()));
+        let parameters = parameter_count(config, widths, pretrained);
+        let bytes = parameters.saturating_mul(size_of::<A>());
+        // The memory is asked for and given back, so that what does not fit is an error here.
+        if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+            return Err(TrainError::Memory { parameters });
+        }
         let shared = config.uses_shared_information();
         let mut branches = [None, None, None];
         let mut fusion_width = 0;

@@ -7,6 +7,7 @@ use ndarray::{Array2, Axis};
 use serde::Serialize;
 
 use crate::prepared::prepare;
+use crate::scorer::finite;
 use crate::trainer::{INFERENCE_BATCH, predict};
 use crate::{Checkpoint, Scorer, TrainError};
 
@@ -71,7 +72,8 @@ impl Predictor {
     /// # Errors
     ///
     /// [`TrainError::Data`] if the split lacks a feature array the model needs,
-    /// [`TrainError::Width`] if one has another width than in training.
+    /// [`TrainError::Width`] if one has another width than in training, [`TrainError::Score`] for a
+    /// score that is no finite number.
     pub fn predict(&self, split: &Split) -> Result<Vec<Prediction>, TrainError> {
         let Checkpoint {
             config,
@@ -82,9 +84,10 @@ impl Predictor {
         let neutral = config.data.neutral_label;
         let prepared = prepare(preparation, neutral, split)?;
         let scores = predict(model, preparation, &prepared)?;
-        Ok((0..prepared.len())
+        (0..prepared.len())
             .map(|row| {
                 let fused = scores.fused[row];
+                finite("fused", fused)?;
                 let column = scores.unimodal.column(row);
                 let each = |offset: f32| {
                     config
@@ -92,15 +95,18 @@ impl Predictor {
                         .zip(column)
                         .map(move |(modality, &score)| (modality, score + offset))
                 };
-                Prediction {
+                for (modality, &score) in config.modalities_in_use().zip(column) {
+                    finite(modality, score)?;
+                }
+                Ok(Prediction {
                     id: split.id[row].clone(),
                     label: split.labels[row],
                     fused: fused + neutral,
                     unimodal: each(neutral).collect(),
                     pull: each(-fused).collect(),
-                }
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// What the model makes of every row before it scores, one entry a modality.

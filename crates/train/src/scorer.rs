@@ -79,7 +79,8 @@ impl<'a> Scorer<'a> {
     /// # Errors
     ///
     /// [`TrainError::Modalities`], [`TrainError::Width`], [`TrainError::NoSteps`] or
-    /// [`TrainError::Feature`] for features that do not fit the model.
+    /// [`TrainError::Feature`] for features that do not fit the model, [`TrainError::Score`] for a
+    /// score that is no finite number.
     pub fn score(&mut self, utterance: &[ArrayView2<f32>]) -> Result<&Scores, TrainError> {
         let Checkpoint {
             config,
@@ -117,7 +118,7 @@ impl<'a> Scorer<'a> {
             part.encoder
                 .infer_into(values.view(), lengths, &mut branch.encoder, representation)?;
             let score = part.head.score(representation.view(), &mut branch.head)?;
-            unimodal.push((modality, score + neutral));
+            unimodal.push((modality, finite(modality, score + neutral)?));
             let end = start + representation.ncols();
             self.joined
                 .slice_mut(s![.., start..end])
@@ -125,7 +126,7 @@ impl<'a> Scorer<'a> {
             start = end;
         }
         let score = model.fusion.score(self.joined.view(), &mut self.fusion)?;
-        *fused = score + neutral;
+        *fused = finite("fused", score + neutral)?;
         pull.extend(
             unimodal
                 .iter()
@@ -158,6 +159,17 @@ fn check(modality: Modality, width: usize, features: &ArrayView2<f32>) -> Result
             value,
         }),
     }
+}
+
+/// A score that is a number.
+pub(crate) fn finite(task: impl ToString, value: f32) -> Result<f32, TrainError> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(TrainError::Score {
+        task: task.to_string(),
+        value,
+    })
 }
 
 /// Makes these features the one row of `sequences`, in the memory it has.

@@ -122,11 +122,12 @@ impl TextModel {
     }
 
     /// The text model of the checkpoint in `path`. A tuned encoder has its form alone, for its
-    /// weights are the model's; a frozen one is read from its folder.
+    /// weights are the model's, of which the file has `stored`; a frozen one is read from its folder.
     pub fn restore(
         path: &Path,
         record: &str,
         config: &TextModelConfig,
+        stored: usize,
     ) -> Result<Self, TrainError> {
         let refuse = |reason: String| TrainError::Checkpoint {
             path: path.to_owned(),
@@ -146,6 +147,12 @@ impl TextModel {
         }
         let tokens = record.tokenizer.as_bytes();
         let tokenizer = TextTokenizer::from_json(path, tokens, &record.bert, config.max_tokens)?;
+        let expected = record.bert.parameter_count();
+        if expected > stored {
+            return Err(refuse(format!(
+                "its text model says {expected} parameters, the file has {stored}"
+            )));
+        }
         // Every weight drawn here is replaced.
         let mut encoder = BertEncoder::new(&record.bert, &mut rng(0, Stream::Initialisation))?;
         restrict(&mut encoder, config.tuning);

@@ -593,7 +593,7 @@ fn schedule(training: &TrainingConfig, rows: usize) -> Option<LinearWarmup> {
     } else {
         batches / training.accumulation_steps
     };
-    let total_steps = (steps * training.max_epochs).max(1) as u64;
+    let total_steps = steps.saturating_mul(training.max_epochs).max(1) as u64;
     training.warm_up.map(|part| LinearWarmup {
         warmup_steps: (part * total_steps as f64) as u64,
         total_steps,

@@ -23,15 +23,10 @@ pub fn run(arguments: &Predict) -> Result<(), CliError> {
     }
     let predictor = Predictor::new(load_model(&arguments.model.model)?);
     let config = predictor.checkpoint().config();
-    let explainer = Explainer::new(config);
     if arguments.stdin {
-        return score_lines(
-            &predictor,
-            explainer,
-            io::stdin().lock(),
-            io::stdout().lock(),
-        );
+        return score_lines(&predictor, io::stdin().lock(), io::stdout().lock());
     }
+    let explainer = Explainer::new(config);
     let input = Input::load(arguments.data.data.as_deref(), config)?;
     let split = input.split(arguments.split)?;
     let predictions = predictor.predict(&split)?;
@@ -68,13 +63,13 @@ fn by_modality<S: Serializer>(
 
 /// Scores each line of `input` as it comes and writes its line before the next one is read. The first
 /// line that cannot be scored ends it.
-fn score_lines(
+pub fn score_lines(
     predictor: &Predictor,
-    explainer: Explainer,
     input: impl BufRead,
     mut output: impl Write,
 ) -> Result<(), CliError> {
     let config = predictor.checkpoint().config();
+    let explainer = Explainer::new(config);
     let keys: Vec<_> = config
         .modalities_in_use()
         .map(|modality| config.modality(modality).features.as_str())

@@ -51,9 +51,20 @@ pub enum PickleError {
         /// What is stored.
         bytes: u64,
     },
-    /// More than 16 million single values: arrays are stored as lists of numbers.
-    #[error("too many values outside of arrays")]
-    TooMany,
+    /// Several million single values: arrays are stored as lists of numbers.
+    #[error("more than {limit} values outside of arrays")]
+    TooMany {
+        /// The most values that are read; a long text or shape counts as several.
+        limit: usize,
+    },
+    /// An array has more axes than numpy has.
+    #[error("an array of {found} axes, expected at most {limit}")]
+    Axes {
+        /// The most axes.
+        limit: usize,
+        /// How many it has.
+        found: usize,
+    },
     /// The pickle holds something else than a dictionary.
     #[error("it holds no dictionary of splits")]
     NoDictionary,
@@ -62,8 +73,8 @@ pub enum PickleError {
 /// Bytes and text of at least this length stay in the file until they are asked for.
 pub(crate) const LARGE: u64 = 1024;
 
-/// Values take some tens of bytes each; real files have some hundred thousand.
-const MOST_VALUES: usize = 1 << 24;
+/// Values weigh some tens of bytes each; real files have some hundred thousand.
+const MOST_VALUES: usize = 1 << 22;
 
 /// Runs the pickle at the start of the file up to its end mark.
 ///
@@ -293,7 +304,7 @@ impl<R: Read + Seek> Machine<'_, R> {
                 let state = self.pop().ok_or_else(operands)?;
                 let target = self.top().ok_or_else(operands)?;
                 let built = numpy::build(target, state, &self.heap)?;
-                *self.heap.get_mut(target) = built;
+                self.heap.replace(target, built);
             }
             other => return Err(PickleError::Instruction(other)),
         }
@@ -301,8 +312,8 @@ impl<R: Read + Seek> Machine<'_, R> {
     }
 
     fn push(&mut self, value: Value) -> Result<(), PickleError> {
-        if self.heap.len() >= MOST_VALUES {
-            return Err(PickleError::TooMany);
+        if self.heap.weight() >= MOST_VALUES {
+            return Err(PickleError::TooMany { limit: MOST_VALUES });
         }
         let id = self.heap.add(value);
         self.stack.push(id);

@@ -17,7 +17,7 @@ use value::{Content, Heap, Id, Value};
 use crate::DataError;
 use crate::array::{Dtype, FloatFormat, Header, Kind, Values, read_whole};
 use crate::error::ArrayError;
-use crate::source::{Headers, Source};
+use crate::source::{Budget, Headers, Source};
 
 /// An interpreted pickle. Large contents are still in the file.
 pub(crate) struct Pickle<R> {
@@ -26,8 +26,12 @@ pub(crate) struct Pickle<R> {
     /// The value of each array, in step with `headers`.
     arrays: IndexMap<String, IndexMap<String, Id>>,
     headers: Headers,
+    budget: Budget,
     strays: Vec<String>,
 }
+
+/// How many times its size a pickle may take: strings of one character take most.
+const TIMES: u64 = 32;
 
 impl Pickle<File> {
     pub fn open(file: File, path: &Path) -> Result<Self, DataError> {
@@ -74,6 +78,7 @@ impl<R: Read + Seek> Pickle<R> {
             heap,
             arrays,
             headers,
+            budget: Budget::new(size, TIMES),
             strays,
         })
     }
@@ -114,6 +119,7 @@ impl<R: Read + Seek> Source for Pickle<R> {
             let items = items.to_vec();
             return self.objects(&items, header);
         }
+        self.budget.take(header.memory())?;
         let (heap, file) = (&self.heap, &mut self.file);
         let mut source: Box<dyn Read + '_>;
         let bytes = match heap.get(elements) {
@@ -158,6 +164,7 @@ impl<R: Read + Seek> Source for Pickle<R> {
 impl<R: Read + Seek> Pickle<R> {
     /// A list, or an array of objects: all text, all integers or all numbers.
     fn objects(&mut self, items: &[Id], header: &Header) -> Result<Values, ArrayError> {
+        self.budget.take(header.memory())?;
         let value = |id: &Id| self.heap.get(*id);
         if items
             .iter()
@@ -185,6 +192,9 @@ impl<R: Read + Seek> Pickle<R> {
             let (Value::Text(content) | Value::Bytes(content)) = self.heap.get(id) else {
                 return Err(ArrayError::Text { row });
             };
+            let length = content.len();
+            self.budget
+                .take(length.saturating_add(size_of::<String>() as u64))?;
             let mut bytes = Vec::new();
             open(content, &mut self.file)?.read_to_end(&mut bytes)?;
             texts.push(String::from_utf8(bytes).map_err(|_| ArrayError::Text { row })?);

@@ -55,7 +55,7 @@ pub(crate) fn call(function: Global, arguments: &[Id], heap: &Heap) -> Result<Va
             );
             ("_reconstruct", is_array.then_some(Value::EmptyArray))
         }
-        Global::FromBuffer => match from_buffer(arguments, heap) {
+        Global::FromBuffer => match from_buffer(arguments, heap)? {
             Some((header, elements)) => return stored(header, elements, heap),
             None => ("_frombuffer", None),
         },
@@ -99,25 +99,31 @@ fn dtype(arguments: &[Id], heap: &Heap) -> Option<Dtype> {
 }
 
 /// `_frombuffer(bytes, dtype, shape, order)`, and from numpy 2.1 the order of axes for `'K'`.
-fn from_buffer(arguments: &[Id], heap: &Heap) -> Option<(Header, Id)> {
-    let (&[elements, dtype, shape, order], axes) = arguments.split_first_chunk()?;
+fn from_buffer(arguments: &[Id], heap: &Heap) -> Result<Option<(Header, Id)>, PickleError> {
+    let Some((&[elements, dtype, shape, order], axes)) = arguments.split_first_chunk() else {
+        return Ok(None);
+    };
     let Value::Dtype(dtype) = heap.get(dtype) else {
-        return None;
+        return Ok(None);
     };
     let shape = heap.extents(shape)?;
     let axes = match axes {
         [] => None,
         [axes] if matches!(heap.get(*axes), Value::None) => None,
-        [axes] => Some(heap.extents(*axes)?),
-        _ => return None,
+        [axes] => match heap.extents(*axes)? {
+            Some(axes) => Some(axes),
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
     };
-    let header = match (heap.text(order)?, axes) {
-        ("C", _) => Header::c_order(dtype.clone(), shape),
-        ("F", _) => Header::fortran_order(dtype.clone(), shape),
-        ("K", Some(axes)) => Header::transposed(dtype.clone(), shape, axes)?,
-        _ => return None,
+    let dtype = dtype.clone();
+    let header = match (heap.text(order), shape, axes) {
+        (Some("C"), Some(shape), _) => Some(Header::c_order(dtype, shape)),
+        (Some("F"), Some(shape), _) => Some(Header::fortran_order(dtype, shape)),
+        (Some("K"), Some(shape), Some(axes)) => Header::transposed(dtype, shape, axes),
+        _ => None,
     };
-    Some((header, elements))
+    Ok(header.map(|header| (header, elements)))
 }
 
 /// `scalar(dtype, bytes)`.
@@ -175,7 +181,7 @@ pub(crate) fn build(target: Id, state: Id, heap: &Heap) -> Result<Value, PickleE
         Value::Dtype(dtype) => dtype_with_state(dtype, state, heap)
             .map(Value::Dtype)
             .ok_or(PickleError::Arguments("the state of a dtype")),
-        Value::EmptyArray => match array_state(state, heap) {
+        Value::EmptyArray => match array_state(state, heap)? {
             Some((header, elements)) => stored(header, elements, heap),
             None => Err(PickleError::Arguments("the state of an array")),
         },
@@ -202,20 +208,22 @@ fn dtype_with_state(dtype: &Dtype, state: &[Id], heap: &Heap) -> Option<Dtype> {
 }
 
 /// `(version, shape, dtype, is Fortran order, bytes or list)`.
-fn array_state(state: &[Id], heap: &Heap) -> Option<(Header, Id)> {
+fn array_state(state: &[Id], heap: &Heap) -> Result<Option<(Header, Id)>, PickleError> {
     let &[_, shape, dtype, fortran, elements] = state else {
-        return None;
+        return Ok(None);
     };
     let Value::Dtype(dtype) = heap.get(dtype) else {
-        return None;
+        return Ok(None);
     };
-    let shape = heap.extents(shape)?;
+    let Some(shape) = heap.extents(shape)? else {
+        return Ok(None);
+    };
     let header = match heap.get(fortran) {
         Value::Bool(false) | Value::Int(0) => Header::c_order(dtype.clone(), shape),
         Value::Bool(true) | Value::Int(1) => Header::fortran_order(dtype.clone(), shape),
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some((header, elements))
+    Ok(Some((header, elements)))
 }
 
 /// Compares what is stored with what the shape needs.

@@ -1,5 +1,6 @@
 //! The values that a pickle builds.
 
+use super::machine::PickleError;
 use super::numpy::{Global, StoredArray};
 use crate::array::Dtype;
 
@@ -10,7 +11,10 @@ pub(crate) struct Id(u32);
 /// All values of a pickle. They refer to each other by place, so that shared and circular
 /// references cost nothing and no depth of nesting can exhaust the stack.
 #[derive(Debug, Default)]
-pub(crate) struct Heap(Vec<Value>);
+pub(crate) struct Heap {
+    values: Vec<Value>,
+    weight: usize,
+}
 
 #[derive(Debug)]
 pub(crate) enum Value {
@@ -45,6 +49,22 @@ pub(crate) enum Content {
     },
 }
 
+impl Value {
+    /// 1, and more for what one instruction can copy from values that are there already. Lists and
+    /// dictionaries only refer.
+    fn weight(&self) -> usize {
+        /// About the size of a value.
+        const UNIT: usize = 64;
+        let bytes = match self {
+            Self::Text(Content::Here(bytes)) | Self::Bytes(Content::Here(bytes)) => bytes.len(),
+            Self::Dtype(Dtype::Other(name)) => name.len(),
+            Self::Array(array) => array.header.bytes(),
+            _ => 0,
+        };
+        1 + bytes / UNIT
+    }
+}
+
 impl Content {
     pub fn len(&self) -> u64 {
         match self {
@@ -55,23 +75,31 @@ impl Content {
 }
 
 impl Heap {
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// The number of values, where one that holds much counts as several.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     pub fn add(&mut self, value: Value) -> Id {
         // The machine stops long before there are `u32::MAX` values.
-        let id = Id(self.0.len() as u32);
-        self.0.push(value);
+        let id = Id(self.values.len() as u32);
+        self.weight += value.weight();
+        self.values.push(value);
         id
     }
 
     pub fn get(&self, id: Id) -> &Value {
-        &self.0[id.0 as usize]
+        &self.values[id.0 as usize]
     }
 
     pub fn get_mut(&mut self, id: Id) -> &mut Value {
-        &mut self.0[id.0 as usize]
+        &mut self.values[id.0 as usize]
+    }
+
+    /// Puts another value in the place of one.
+    pub fn replace(&mut self, id: Id, value: Value) {
+        self.weight += value.weight();
+        *self.get_mut(id) = value;
     }
 
     /// A short text. Python 2 wrote names as bytes.
@@ -92,14 +120,22 @@ impl Heap {
     }
 
     /// A tuple of extents or axes; an extent alone stands for a tuple of one.
-    pub fn extents(&self, id: Id) -> Option<Vec<usize>> {
+    pub fn extents(&self, id: Id) -> Result<Option<Vec<usize>>, PickleError> {
+        /// As numpy has.
+        const MOST_AXES: usize = 64;
         let extent = |id: Id| match self.get(id) {
             Value::Int(extent) => usize::try_from(*extent).ok(),
             _ => None,
         };
-        match self.get(id) {
+        Ok(match self.get(id) {
+            Value::Tuple(items) if items.len() > MOST_AXES => {
+                return Err(PickleError::Axes {
+                    limit: MOST_AXES,
+                    found: items.len(),
+                });
+            }
             Value::Tuple(items) => items.iter().map(|&id| extent(id)).collect(),
-            _ => Some(vec![extent(id)?]),
-        }
+            _ => extent(id).map(|extent| vec![extent]),
+        })
     }
 }

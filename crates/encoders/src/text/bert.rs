@@ -16,7 +16,7 @@ use rand::Rng;
 
 use crate::text::config::{BertConfig, Pooling};
 use crate::text::embeddings::{BertEmbeddings, BertEmbeddingsCache};
-use crate::text::folder::{read_weights, write_weights};
+use crate::text::folder::{read_weights, read_whole, write_weights};
 use crate::{EncoderError, TokenBatch};
 
 /// A text encoder of the BERT family and, at the same time, the type of its gradient.
@@ -117,11 +117,12 @@ impl<A: Scalar> BertEncoder<A> {
     pub fn load(folder: impl AsRef<Path>, pooling: Pooling) -> Result<Self, EncoderError> {
         let folder = folder.as_ref();
         let config = BertConfig::load(folder, pooling)?;
+        let weights = folder.join("model.safetensors");
+        let bytes = read_whole(&weights, config.parameter_count())?;
         // Every weight drawn here is replaced or the folder refused.
         let mut rng = modalign_core::rng(0, Stream::Initialisation);
         let mut encoder = Self::new(&config, &mut rng)?;
-        let weights = folder.join("model.safetensors");
-        read_weights(&weights, &mut encoder, hugging_face_name)?;
+        read_weights(&weights, &bytes, &mut encoder, hugging_face_name)?;
         Ok(encoder)
     }
 

@@ -50,16 +50,33 @@ pub(crate) fn check_supported(
     })
 }
 
-/// Fills `params` from a safetensors file in which `name` says what each is called. Prefix `bert.`
+/// The content of a safetensors file that is whole and has room for so many parameters, before memory
+/// is taken for them.
+pub(crate) fn read_whole(path: &Path, parameters: usize) -> Result<Vec<u8>, EncoderError> {
+    let bytes = read(path)?;
+    SafeTensors::deserialize(&bytes)
+        .map_err(|error| format_error(path, "safetensors file", error))?;
+    // Two bytes are the shortest number that weights are stored as.
+    if bytes.len() / 2 < parameters {
+        return Err(EncoderError::TooShort {
+            path: path.to_owned(),
+            parameters,
+            found: bytes.len(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Fills `params` from the content of a safetensors file in which `name` says what each is called. Prefix `bert.`
 /// and the old names of a norm's parameters are understood; the heads of tasks and stored position
 /// numbers are passed over.
 pub(crate) fn read_weights<A: Scalar>(
     path: &Path,
+    bytes: &[u8],
     params: &mut impl Parameters<A>,
     name: impl Fn(&str) -> String,
 ) -> Result<(), EncoderError> {
-    let bytes = read(path)?;
-    let file = SafeTensors::deserialize(&bytes)
+    let file = SafeTensors::deserialize(bytes)
         .map_err(|error| format_error(path, "safetensors file", error))?;
     let mut tensors = BTreeMap::new();
     for (stored, view) in file.iter() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -90,6 +91,9 @@ impl TextTokenizer {
         max_tokens: usize,
     ) -> Result<Self, EncoderError> {
         let path = path.into();
+        // The package panics on some content that is no JSON.
+        serde_json::from_slice::<IgnoredAny>(content)
+            .map_err(|error| format_error(&path, "tokenizer", error))?;
         let inner = Tokenizer::from_bytes(content)
             .map_err(|error| format_error(&path, "tokenizer", error))?;
         Self::new(path, inner, config, max_tokens)
