@@ -1,4 +1,4 @@
-//! Centred covariance of `x [N, D]`: column means, then `(X − 1 mᵀ)ᵀ (X − 1 mᵀ) / (N − 1)`.
+//! Centred covariance of `x [N, D]`: column means and `(X − 1 mᵀ)ᵀ (X − 1 mᵀ) / (N − 1)`.
 //!
 //! Everyone gets the same row-major matrix, except `nalgebra`, which keeps columns, and writes into
 //! memory that is there already where the interface allows it. `ndarray`, `ndarray-stats` and
@@ -17,7 +17,7 @@ macro_rules! covariance {
         mod $number {
             use faer::linalg::matmul::triangular::{BlockStructure, matmul};
             use faer::{Accum, MatMut, MatRef, Par};
-            use modalign_linalg::{Operand, column_means, syrk};
+            use modalign_linalg::scatter;
             use nalgebra::DMatrix;
             use ndarray::{Array1, Array2, Axis, Zip};
             use ndarray_stats::CorrelationExt;
@@ -28,9 +28,7 @@ macro_rules! covariance {
                 covariance: &mut Array2<$number>,
             ) {
                 let scale = 1.0 / (x.nrows() - 1) as $number;
-                column_means(x, None, mean).expect("there are rows");
-                let centered = Operand::from(x).centered(mean);
-                syrk(scale, centered.t(), 0.0, covariance).expect("shapes fit");
+                scatter(scale, x, mean, covariance).expect("there are rows");
             }
 
             pub fn ndarray(x: &Array2<$number>) -> Array2<$number> {

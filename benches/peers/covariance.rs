@@ -3,7 +3,7 @@ use std::hint::black_box;
 use modalign_benches::{Sampled, features, naive_covariance, naive_loss};
 use modalign_core::Scalar;
 use modalign_covariance::{PairWeights, SharedInformation, SharedInformationConfig, covariance};
-use modalign_linalg::{Operand, column_means, syrk};
+use modalign_linalg::scatter;
 use ndarray::{Array1, Array2};
 
 macro_rules! covariance_of {
@@ -23,9 +23,8 @@ macro_rules! covariance_of {
                     let mut means = Array1::zeros(columns);
                     let scale = 1.0 / (rows - 1) as $number;
                     Sampled::new(move || {
-                        column_means(black_box(&x), None, &mut means).expect("there are rows");
-                        let centered = Operand::from(&x).centered(&means).t();
-                        syrk(scale, centered, 0.0, &mut matrix).expect("shapes fit");
+                        scatter(scale, black_box(&x), &mut means, &mut matrix)
+                            .expect("there are rows");
                     })
                 }
                 "ndarray" => Sampled::new(move || {

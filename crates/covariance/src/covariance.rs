@@ -13,7 +13,7 @@ use std::slice;
 use modalign_core::Scalar;
 use ndarray::Array2;
 
-use crate::covariances::{estimate_covariance, pull_back};
+use crate::covariances::pull_back;
 use crate::samples::{Sample, Samples};
 use crate::{Batch, CovarianceError, workspace::Workspace};
 
@@ -57,9 +57,9 @@ pub fn covariance<'a, A: Scalar>(
 ) -> Result<Array2<A>, CovarianceError> {
     let batch = x.into();
     let mut sample = Sample::new(0);
-    sample.set(batch, ddof)?;
     let mut covariance = Workspace::default();
-    estimate(&batch, &sample, ddof, &mut covariance)?;
+    sample.set_with_covariance(batch, ddof, &mut covariance)?;
+    check_finite(&batch, &covariance)?;
     Ok(covariance.into_array())
 }
 
@@ -72,9 +72,9 @@ pub(crate) fn penalise<A: Scalar>(
     penalty: impl FnOnce(&mut Array2<A>) -> f64,
 ) -> Result<(A, Array2<A>), CovarianceError> {
     let mut sample = Sample::new(0);
-    sample.set(batch, ddof)?;
     let mut covariance = Workspace::default();
-    estimate(&batch, &sample, ddof, &mut covariance)?;
+    sample.set_with_covariance(batch, ddof, &mut covariance)?;
+    check_finite(&batch, &covariance)?;
     let mut gamma = covariance.into_array();
     let value = A::from_f64(penalty(&mut gamma));
     if !value.is_finite() {
@@ -94,21 +94,22 @@ pub(crate) fn penalise<A: Scalar>(
     Ok((value, gradient))
 }
 
-/// Sets the covariance of a batch, of which `sample` has the means.
-pub(crate) fn estimate<A: Scalar>(
+/// No entry exceeds the largest variance by more than rounding, so that the diagonal tells, unless
+/// the sums behind it come near the end of the numbers.
+pub(crate) fn check_finite<A: Scalar>(
     batch: &Batch<A>,
-    sample: &Sample<A>,
-    ddof: usize,
-    covariance: &mut Workspace<A>,
+    covariance: &Workspace<A>,
 ) -> Result<(), CovarianceError> {
-    let batches = |_| *batch;
-    let samples = Samples {
-        batches: &batches,
-        members: slice::from_ref(sample),
-        ddof,
-    };
-    estimate_covariance(&samples, 0, covariance)?;
-    if covariance.entries().iter().all(|entry| entry.is_finite()) {
+    let safe = A::max_value().as_f64() / (4.0 * batch.features.nrows() as f64);
+    let finite = |entries: &[A]| entries.iter().all(|entry| entry.is_finite());
+    let small = batch.weights.is_none()
+        && batch.running.is_none()
+        && covariance
+            .view()
+            .diag()
+            .iter()
+            .all(|variance| variance.as_f64() < safe);
+    if small || finite(covariance.entries()) {
         Ok(())
     } else {
         Err(CovarianceError::Overflow {

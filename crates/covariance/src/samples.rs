@@ -1,9 +1,12 @@
 //! The centred modalities of one group, as every distance reads them.
 
+use std::slice;
+
 use modalign_core::Scalar;
-use modalign_linalg::{Operand, column_means};
+use modalign_linalg::{Operand, column_means, scatter};
 use ndarray::{Array1, Array2, ArrayView2};
 
+use crate::covariances::estimate_covariance;
 use crate::{Batch, CovarianceError, RunningCovariance, workspace::Workspace};
 
 /// One pair of a group. Its modalities are positions in the group.
@@ -71,18 +74,7 @@ impl<A: Scalar> Sample<A> {
 
     /// Checks a batch and sets the moments of first order.
     pub(crate) fn set(&mut self, batch: Batch<A>, ddof: usize) -> Result<(), CovarianceError> {
-        let modality = self.modality;
-        let x = batch.features;
-        if x.ncols() == 0 {
-            return Err(CovarianceError::NoColumns { modality });
-        }
-        if self.means.len() != x.ncols() {
-            self.means = Array1::zeros(x.ncols());
-        }
-        if let Some(running) = batch.running {
-            running.check_width(modality, x.ncols())?;
-        }
-        self.set_weights(&batch, ddof)?;
+        self.check(&batch, ddof)?;
         if self.has_missing {
             self.clean(&batch)?;
             column_means(
@@ -92,15 +84,67 @@ impl<A: Scalar> Sample<A> {
             )?;
         } else {
             let weights = self.weighted.then(|| self.weights.view());
-            column_means(&x, weights, &mut self.means)?;
+            column_means(&batch.features, weights, &mut self.means)?;
         }
-        // A NaN or an infinity in a column makes its mean one too, so the features need no pass of
-        // their own.
+        self.check_means(&batch)
+    }
+
+    /// As [`set`](Self::set), and sets the covariance, in one read of the features where it can.
+    pub(crate) fn set_with_covariance(
+        &mut self,
+        batch: Batch<A>,
+        ddof: usize,
+        covariance: &mut Workspace<A>,
+    ) -> Result<(), CovarianceError> {
+        if batch.weights.is_some() || batch.running.is_some() {
+            self.set(batch, ddof)?;
+            let samples = Samples {
+                batches: &|_| batch,
+                members: slice::from_ref(self),
+                ddof,
+            };
+            return estimate_covariance(&samples, 0, covariance);
+        }
+        self.check(&batch, ddof)?;
+        covariance.reshape_square(batch.features.ncols())?;
+        scatter(
+            A::from_f64(1.0 / self.divisor),
+            &batch.features,
+            &mut self.means,
+            &mut covariance.view_mut(),
+        )?;
+        self.check_means(&batch)
+    }
+
+    fn check(&mut self, batch: &Batch<A>, ddof: usize) -> Result<(), CovarianceError> {
+        let columns = batch.features.ncols();
+        if columns == 0 {
+            return Err(CovarianceError::NoColumns {
+                modality: self.modality,
+            });
+        }
+        if self.means.len() != columns {
+            self.means = Array1::zeros(columns);
+        }
+        if let Some(running) = batch.running {
+            running.check_width(self.modality, columns)?;
+        }
+        self.set_weights(batch, ddof)
+    }
+
+    /// A NaN or an infinity in a column makes its mean one too, so the features need no pass of
+    /// their own.
+    fn check_means(&self, batch: &Batch<A>) -> Result<(), CovarianceError> {
         if self.means.iter().all(|mean| mean.is_finite()) {
             return Ok(());
         }
+        let modality = self.modality;
         let cleaned = self.cleaned.view();
-        let x = if self.has_missing { &cleaned } else { &x };
+        let x = if self.has_missing {
+            &cleaned
+        } else {
+            &batch.features
+        };
         match x.indexed_iter().find(|(_, entry)| !entry.is_finite()) {
             Some(((row, column), _)) => Err(CovarianceError::NonFinite {
                 modality,

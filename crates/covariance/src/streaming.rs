@@ -7,14 +7,14 @@
 //! V ← V + v,   m ← m + (v / (V + v)) δ,   S ← S + S' + (V v / (V + v)) δ δᵀ
 //! ```
 //!
-//! Within a block the scatter is computed in two passes and in the type of the features; between
+//! Within a block the scatter is computed in the type of the features; between
 //! blocks everything is `f64`, so the error does not grow with the number of blocks in practice.
 
 use modalign_core::Scalar;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::covariance::estimate;
+use crate::covariance::check_finite;
 use crate::samples::Sample;
 use crate::{Batch, CovarianceError, MAX_SIDE, workspace::Workspace};
 
@@ -137,11 +137,12 @@ impl<A: Scalar> StreamingMoments<A> {
             ..block.into()
         };
         self.check_width(batch.features.ncols())?;
-        match self.sample.set(batch, 0) {
+        let covariance = &mut self.covariance;
+        match self.sample.set_with_covariance(batch, 0, covariance) {
             Err(CovarianceError::TooFewRows { .. }) => return Ok(()),
             set => set?,
         }
-        estimate(&batch, &self.sample, 0, &mut self.covariance)?;
+        check_finite(&batch, covariance)?;
         let (weight, squared_weight) = self.sample.total_weights();
         self.state.add(Part {
             rows: self.sample.counted() as u64,

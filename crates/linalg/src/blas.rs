@@ -288,7 +288,7 @@ unsafe fn mirror<T: Number>(c: *mut T, c_row: isize, rows: usize) {
 
 unsafe fn mirror_by<K: Kernel>(c: *mut K::Number, c_row: isize, rows: usize) {
     unsafe {
-        K::mirror(c, c_row, 0..rows);
+        K::mirror(c, c_row, 0..rows, None);
         // That leaves out the blocks on the diagonal.
         let at = |i: usize, j: usize| c.offset(i as isize * c_row).add(j);
         for i in 0..rows {

@@ -1,6 +1,8 @@
 //! What is compiled once for every instruction set: packing, the register tile, column sums.
 
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::NonNull;
 
 use num_traits::{Float, Zero};
 
@@ -204,12 +206,24 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     /// Columns of a register tile and rows of a panel.
     const WIDTH: usize;
     /// Arranges a factor in panels: element `(r, k)` goes to
-    /// `to + (r / WIDTH) panel + k WIDTH + r % WIDTH`.
-    unsafe fn pack(source: &Source<Self::Number>, to: *mut Self::Number, panel: usize);
+    /// `to + (r / WIDTH) panel + k WIDTH + r % WIDTH`. Adds the sum of each row to `sums[r]`, if
+    /// sums are wanted.
+    unsafe fn pack(
+        source: &Source<Self::Number>,
+        to: *mut Self::Number,
+        panel: usize,
+        sums: Option<NonNull<f64>>,
+    );
     unsafe fn strip(strip: &Strip<Self::Number>);
     /// Copies the blocks of `LANES` by `LANES` elements below the diagonal of a square matrix, in
-    /// rows `start..end`, to their places above it. `start` is a multiple of `LANES`.
-    unsafe fn mirror(c: *mut Self::Number, c_row: isize, rows: std::ops::Range<usize>);
+    /// rows `start..end`, to their places above it. `start` is a multiple of `LANES`. Where `outer`
+    /// is given, `C − outer outerᵀ` takes the place of these rows and of what mirrors them.
+    unsafe fn mirror(
+        c: *mut Self::Number,
+        c_row: isize,
+        rows: Range<usize>,
+        outer: Option<NonNull<Self::Number>>,
+    );
     /// `sums[j] += Σ_i weights[i] x[i, j]` for `x [rows, columns]` with unit steps along its rows.
     unsafe fn add_rows(
         x: *const Self::Number,
@@ -243,8 +257,13 @@ macro_rules! kernel {
             const WIDTH: usize = $vectors * <$lanes as Lanes>::COUNT;
 
             $(#[target_feature(enable = $feature)])?
-            unsafe fn pack(source: &Source<$number>, to: *mut $number, panel: usize) {
-                unsafe { pack::<$lanes, $vectors>(source, to, panel) }
+            unsafe fn pack(
+                source: &Source<$number>,
+                to: *mut $number,
+                panel: usize,
+                sums: Option<NonNull<f64>>,
+            ) {
+                unsafe { pack::<$lanes, $vectors>(source, to, panel, sums) }
             }
 
             $(#[target_feature(enable = $feature)])?
@@ -253,8 +272,13 @@ macro_rules! kernel {
             }
 
             $(#[target_feature(enable = $feature)])?
-            unsafe fn mirror(c: *mut $number, c_row: isize, rows: std::ops::Range<usize>) {
-                unsafe { self::mirror::<$lanes>(c, c_row, rows) }
+            unsafe fn mirror(
+                c: *mut $number,
+                c_row: isize,
+                rows: Range<usize>,
+                outer: Option<NonNull<$number>>,
+            ) {
+                unsafe { self::mirror::<$lanes>(c, c_row, rows, outer) }
             }
 
             $(#[target_feature(enable = $feature)])?
@@ -300,21 +324,22 @@ unsafe fn pack<L: Lanes, const V: usize>(
     source: &Source<L::Scalar>,
     to: *mut L::Scalar,
     panel: usize,
+    sums: Option<NonNull<f64>>,
 ) where
     L::Scalar: Number,
 {
     unsafe {
         match source.treatment {
-            Treatment::Plain => pack_treated::<L, V>(source, to, panel, |_, _, x| x),
+            Treatment::Plain => pack_treated::<L, V>(source, to, panel, sums, |_, _, x| x),
             Treatment::CenterByRow { center, weights } => {
-                pack_treated::<L, V>(source, to, panel, |r, k, x| {
+                pack_treated::<L, V>(source, to, panel, sums, |r, k, x| {
                     let center = along_lanes::<L>(center, r, source.rows);
                     let weight = L::splat(weights.at(k));
                     x.sub(center).mul(weight)
                 })
             }
             Treatment::CenterByDepth { center, weights } => {
-                pack_treated::<L, V>(source, to, panel, |r, k, x| {
+                pack_treated::<L, V>(source, to, panel, sums, |r, k, x| {
                     let center = L::splat(center.at(k));
                     let weight = along_lanes::<L>(weights, r, source.rows);
                     x.sub(center).mul(weight)
@@ -355,6 +380,7 @@ unsafe fn pack_treated<L: Lanes, const V: usize>(
     source: &Source<L::Scalar>,
     to: *mut L::Scalar,
     panel: usize,
+    sums: Option<NonNull<f64>>,
     treat: impl Fn(usize, usize, L) -> L,
 ) where
     L::Scalar: Number,
@@ -367,38 +393,60 @@ unsafe fn pack_treated<L: Lanes, const V: usize>(
             .offset(r as isize * source.row + k as isize * source.step)
     };
     let place = |r: usize, k: usize| unsafe { to.add(r / width * panel + k * width + r % width) };
+    let none = unsafe { L::splat(L::Scalar::zero()) };
+    let add_sum = |r: usize, sum: L| unsafe {
+        let Some(sums) = sums else {
+            return;
+        };
+        let mut lanes = [L::Scalar::zero(); MOST_LANES];
+        sum.store(lanes.as_mut_ptr());
+        for (i, &lane) in lanes.iter().enumerate().take(L::COUNT.min(rows - r)) {
+            *sums.add(r + i).as_ptr() += lane.into();
+        }
+    };
     unsafe {
         if source.row == 1 {
             for start in (0..depth).step_by(ROWS_AT_ONCE) {
                 for r in (0..rows).step_by(L::COUNT) {
+                    let mut sum = none;
                     for k in start..depth.min(start + ROWS_AT_ONCE) {
-                        let x = load_at_most(at(r, k), rows - r);
-                        treat(r, k, x).store(place(r, k));
+                        let x = treat(r, k, load_at_most(at(r, k), rows - r));
+                        x.store(place(r, k));
+                        sum = sum.add(x);
                     }
+                    add_sum(r, sum);
                 }
             }
         } else if source.step == 1 {
             for r in (0..rows).step_by(L::COUNT) {
+                let mut sum = none;
                 for start in (0..depth).step_by(L::COUNT) {
-                    let mut block = [L::splat(L::Scalar::zero()); MOST_LANES];
+                    let mut block = [none; MOST_LANES];
                     for (i, x) in block.iter_mut().enumerate().take(L::COUNT.min(rows - r)) {
                         *x = load_at_most(at(r + i, start), depth - start);
                     }
                     L::transpose(&mut block[..L::COUNT]);
                     for (i, &x) in block.iter().enumerate().take(L::COUNT.min(depth - start)) {
-                        treat(r, start + i, x).store(place(r, start + i));
+                        let x = treat(r, start + i, x);
+                        x.store(place(r, start + i));
+                        sum = sum.add(x);
                     }
                 }
+                add_sum(r, sum);
             }
         } else {
             for r in (0..rows).step_by(L::COUNT) {
+                let mut sum = none;
                 for k in 0..depth {
                     let mut gathered = [L::Scalar::zero(); MOST_LANES];
                     for (i, x) in gathered.iter_mut().enumerate().take(L::COUNT.min(rows - r)) {
                         *x = *at(r + i, k);
                     }
-                    treat(r, k, L::load(gathered.as_ptr())).store(place(r, k));
+                    let x = treat(r, k, L::load(gathered.as_ptr()));
+                    x.store(place(r, k));
+                    sum = sum.add(x);
                 }
+                add_sum(r, sum);
             }
         }
     }
@@ -528,8 +576,12 @@ unsafe fn tile<L: Lanes, const M: usize, const U: usize, const PARTIAL: bool>(
 }
 
 #[inline(always)]
-unsafe fn mirror<L: Lanes>(c: *mut L::Scalar, c_row: isize, rows: std::ops::Range<usize>)
-where
+unsafe fn mirror<L: Lanes>(
+    c: *mut L::Scalar,
+    c_row: isize,
+    rows: Range<usize>,
+    outer: Option<NonNull<L::Scalar>>,
+) where
     L::Scalar: Number,
 {
     let at = |i: usize, j: usize| unsafe { c.offset(i as isize * c_row).add(j) };
@@ -540,6 +592,11 @@ where
                 let mut block = [L::splat(L::Scalar::zero()); MOST_LANES];
                 for (k, row) in block.iter_mut().enumerate().take(height) {
                     *row = L::load(at(i + k, j));
+                    if let Some(outer) = outer {
+                        let left = L::splat(-*outer.add(i + k).as_ptr());
+                        *row = left.mul_add(L::load(outer.add(j).as_ptr()), *row);
+                        row.store(at(i + k, j));
+                    }
                 }
                 L::transpose(&mut block[..L::COUNT]);
                 for (k, row) in block.iter().enumerate().take(L::COUNT) {
@@ -548,6 +605,16 @@ where
                     } else {
                         row.store_first(at(j + k, i), height);
                     }
+                }
+            }
+        }
+        if let Some(outer) = outer {
+            unsafe {
+                let right = L::load_first(outer.add(i).as_ptr(), height);
+                for k in i..i + height {
+                    let row = L::load_first(at(k, i), height);
+                    let left = L::splat(-*outer.add(k).as_ptr());
+                    left.mul_add(right, row).store_first(at(k, i), height);
                 }
             }
         }

@@ -18,6 +18,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(self, to: *mut Self::Scalar);
     /// Writes the first `count <= COUNT` numbers.
     unsafe fn store_first(self, to: *mut Self::Scalar, count: usize);
+    unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     /// `self * factor + term`, with one rounding where the instruction set has it.
@@ -59,6 +60,11 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f32, count: usize) {
             unsafe { _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm512_add_ps(self, other) }
         }
 
         #[inline(always)]
@@ -132,6 +138,11 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f64, count: usize) {
             unsafe { _mm512_mask_storeu_pd(to, ((1_u32 << count) - 1) as __mmask8, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm512_add_pd(self, other) }
         }
 
         #[inline(always)]
@@ -213,6 +224,11 @@ pub(crate) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
             unsafe { _mm256_sub_ps(self, other) }
         }
@@ -287,6 +303,11 @@ pub(crate) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm256_add_pd(self, other) }
+        }
+
+        #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
             unsafe { _mm256_sub_pd(self, other) }
         }
@@ -357,6 +378,11 @@ macro_rules! portable {
                 for (i, &lane) in self.0.iter().enumerate().take(count) {
                     unsafe { to.add(i).write(lane) };
                 }
+            }
+
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
             }
 
             #[inline(always)]

@@ -16,6 +16,7 @@ mod means;
 mod multiply;
 mod operand;
 mod product;
+mod scatter;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -29,3 +30,4 @@ pub use error::LinalgError;
 pub use means::column_means;
 pub use operand::Operand;
 pub use product::{gemm, syrk};
+pub use scatter::scatter;

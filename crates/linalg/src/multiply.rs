@@ -8,6 +8,7 @@
 //! blocks, so the result is the same to the last bit however many threads there are.
 
 use std::ops::Range;
+use std::ptr::NonNull;
 
 use num_traits::{One, Zero};
 
@@ -27,8 +28,8 @@ pub(crate) struct Product<T> {
     pub c_row: isize,
 }
 
-/// Depth of a pass: a panel fills most of a first-level cache of 48 KiB.
-const DEPTH: usize = 256;
+/// Depth of a pass: a panel fills half of a first-level cache of 48 KiB.
+const DEPTH: usize = 192;
 
 /// Rows of a block: with `DEPTH`, a block of the left factor stays in the second-level cache.
 const ROWS: usize = 128;
@@ -39,43 +40,43 @@ const BLOCKS_A_THREAD: usize = 6;
 /// Depth handed out at a time when the right factor is packed.
 const PACKED_AT_ONCE: usize = 32;
 
+/// Numbers, of any type, that fill whole lines of the cache.
+const LINE: usize = 16;
+
 /// Bytes between consecutive depths of a left factor up to which it is read in place.
 const NEAR: usize = 2048;
 
 /// Multiply-adds that pay for waking other threads.
 pub(crate) const WORTH_THREADS: usize = 1 << 23;
 
+/// Computes the product. `centers`, if given, are the ones that `a`, the one factor of a symmetric
+/// product, subtracts from its rows, and lie near the means of these. The rows are then summed while
+/// they are packed, the centres moved onto the means, and what their distance added is taken off the
+/// product. False if a centre was so far off that the result has lost digits; all means are right
+/// then too.
+///
 /// # Safety
 ///
 /// The processor has the instruction set of `K`. The factors can be read and `C` written everywhere
-/// their extents and steps reach, and `C` overlaps neither factor.
-pub(crate) unsafe fn multiply<K: Kernel>(product: &Product<K::Number>) {
-    let columns = product.b.as_ref().unwrap_or(&product.a).rows;
-    let full = product
-        .a
-        .rows
-        .saturating_mul(columns)
-        .saturating_mul(product.a.depth);
-    let work = if product.b.is_some() { full } else { full / 2 };
-    unsafe { multiply_on::<K>(product, threads_for(work, WORTH_THREADS)) }
-}
-
-/// [`multiply`] on a given number of threads.
-///
-/// # Safety
-///
-/// As for [`multiply`].
-pub(crate) unsafe fn multiply_on<K: Kernel>(product: &Product<K::Number>, threads: usize) {
+/// their extents and steps reach, and `C` overlaps neither factor. There are as many centres as rows
+/// of `a`, and they can be written.
+pub(crate) unsafe fn multiply<K: Kernel>(
+    product: &Product<K::Number>,
+    centers: Option<NonNull<K::Number>>,
+) -> bool {
     let Product { a, b, alpha, .. } = product;
     let right = b.as_ref().unwrap_or(a);
     let (rows, columns, depth) = (a.rows, right.rows, a.depth);
     if rows == 0 || columns == 0 {
-        return;
+        return true;
     }
     if depth == 0 || alpha.is_zero() {
-        return unsafe { scale(product, columns) };
+        unsafe { scale(product, columns) };
+        return true;
     }
     let symmetric = b.is_none();
+    let full = rows.saturating_mul(columns).saturating_mul(depth);
+    let threads = threads_for(if symmetric { full / 2 } else { full }, WORTH_THREADS);
     let pass = depth.div_ceil(depth.div_ceil(DEPTH));
     let block = if threads == 1 {
         ROWS
@@ -98,23 +99,57 @@ pub(crate) unsafe fn multiply_on<K: Kernel>(product: &Product<K::Number>, thread
     } else {
         block.min(rows.next_multiple_of(K::WIDTH)) * pass
     };
-    with_workspace(right_length + threads * left_length, |workspace| {
-        let plan = Plan::<K> {
-            product,
-            right,
-            symmetric,
-            threads,
-            pass,
-            block,
-            left_in_place,
-            right_in_place,
-            right_panels: workspace,
-            // SAFETY: the workspace is at least that long.
-            left_panels: unsafe { workspace.add(right_length) },
-            left_length,
-        };
-        in_pool(threads, || unsafe { plan.run() });
-    });
+    let stride = match centers {
+        Some(_) => columns.next_multiple_of(LINE),
+        None => 0,
+    };
+    let parts = pass.div_ceil(PACKED_AT_ONCE);
+    let sums_length = stride * parts * size_of::<f64>() / size_of::<K::Number>();
+    let panels = right_length + threads * left_length;
+    with_workspace(
+        sums_length + stride + panels,
+        |workspace: *mut K::Number| {
+            let sums = workspace.cast();
+            // SAFETY: the workspace is that long; `LINE` numbers fill whole lines of the cache.
+            let (offsets, workspace) = unsafe {
+                let offsets = workspace.add(sums_length);
+                (offsets, offsets.add(stride))
+            };
+            let plan = Plan::<K> {
+                product,
+                right,
+                symmetric,
+                threads,
+                pass,
+                block,
+                left_in_place,
+                right_in_place,
+                right_panels: workspace,
+                // SAFETY: the workspace is at least that long.
+                left_panels: unsafe { workspace.add(right_length) },
+                left_length,
+                centering: centers
+                    .zip(NonNull::new(sums))
+                    .zip(NonNull::new(offsets))
+                    .map(|((centers, sums), offsets)| Centering {
+                        centers,
+                        columns,
+                        stride,
+                        parts,
+                        sums,
+                        offsets,
+                    }),
+            };
+            if let Some(centering) = &plan.centering {
+                unsafe { centering.clear() };
+            }
+            in_pool(threads, || unsafe { plan.run() });
+            match &plan.centering {
+                Some(centering) => unsafe { centering.move_centers(product) },
+                None => true,
+            }
+        },
+    )
 }
 
 /// `C ← β C`
@@ -147,6 +182,62 @@ struct Plan<'a, K: Kernel> {
     /// Where each worker packs its block of the left factor.
     left_panels: *mut K::Number,
     left_length: usize,
+    centering: Option<Centering<K::Number>>,
+}
+
+/// The sums of centred rows, by which the centres are off the means.
+struct Centering<T> {
+    centers: NonNull<T>,
+    columns: usize,
+    /// Numbers from the sums of one part to those of the next.
+    stride: usize,
+    /// Parts of a pass, which are packed one at a time.
+    parts: usize,
+    /// The sums of each part, over all passes.
+    sums: NonNull<f64>,
+    /// `√(α / depth)` times the sum of each row.
+    offsets: NonNull<T>,
+}
+
+impl<T: Number> Centering<T> {
+    unsafe fn clear(&self) {
+        unsafe {
+            self.sums.write_bytes(0, self.parts * self.stride);
+            self.offsets.write_bytes(0, self.stride);
+        }
+    }
+
+    /// Sets the offsets once all is packed. Sums are added in the order of the parts, whichever
+    /// threads packed them.
+    unsafe fn set_offsets(&self, product: &Product<T>) {
+        let scale = (product.alpha.into() / product.a.depth as f64).sqrt();
+        for column in 0..self.columns {
+            unsafe {
+                let part = |part: usize| *self.sums.add(part * self.stride + column).as_ptr();
+                let sum: f64 = (0..self.parts).map(part).sum();
+                self.offsets.add(column).write(T::from_f64(scale * sum));
+            }
+        }
+    }
+
+    /// Moves the centres onto the means. False if an offset exceeds what it leaves of a variance.
+    unsafe fn move_centers(&self, product: &Product<T>) -> bool {
+        let scale = (product.alpha.into() * product.a.depth as f64).sqrt();
+        let mut near = true;
+        for column in 0..self.columns {
+            unsafe {
+                let offset: f64 = self.offsets.add(column).read().into();
+                let center = self.centers.add(column);
+                center.write(T::from_f64(center.read().into() + offset / scale));
+                let variance = *product
+                    .c
+                    .offset(column as isize * product.c_row)
+                    .add(column);
+                near &= offset * offset <= variance.into();
+            }
+        }
+        near
+    }
 }
 
 // SAFETY: the factors are only read. Tasks write disjoint blocks of `C` and of the right panels, and
@@ -170,6 +261,10 @@ impl<K: Kernel> Plan<'_, K> {
             let deep = self.pass.min(depth - start);
             if !self.right_in_place {
                 self.pack_right(start, deep);
+            }
+            let last = start + deep == depth;
+            if let (true, Some(centering)) = (last, &self.centering) {
+                unsafe { centering.set_offsets(self.product) };
             }
             for_each_task(self.threads, blocks * groups, |task, worker| {
                 let (index, group_index) = (task / groups, task % groups);
@@ -206,7 +301,11 @@ impl<K: Kernel> Plan<'_, K> {
             unsafe {
                 let to = self.right_panels.add(first * K::WIDTH);
                 let source = self.right.part((0, self.right.rows), part);
-                K::pack(&source, to, depth * K::WIDTH);
+                let sums = self
+                    .centering
+                    .as_ref()
+                    .map(|centering| centering.sums.add(task * centering.stride));
+                K::pack(&source, to, depth * K::WIDTH, sums);
             }
         });
     }
@@ -226,7 +325,7 @@ impl<K: Kernel> Plan<'_, K> {
             } else {
                 let to = self.left_panels.add(worker * self.left_length);
                 let source = a.part((share.first, share.rows), (share.start, share.depth));
-                K::pack(&source, to, share.depth * K::WIDTH);
+                K::pack(&source, to, share.depth * K::WIDTH, None);
                 share.panels::<K>(to)
             };
             let rows = share.first..share.first + share.rows;
@@ -259,7 +358,8 @@ impl<K: Kernel> Plan<'_, K> {
                 }
             }
             if share.start + share.depth == self.product.a.depth {
-                K::mirror(self.product.c, self.product.c_row, share.first..end);
+                let outer = self.centering.as_ref().map(|centering| centering.offsets);
+                K::mirror(self.product.c, self.product.c_row, share.first..end, outer);
             }
         }
     }

@@ -4,7 +4,8 @@
 use std::cell::Cell;
 
 use crate::kernel::Level;
-use crate::{LinalgError, Operand, column_means, gemm, syrk};
+use crate::scatter::one_read;
+use crate::{LinalgError, Operand, column_means, gemm, scatter, syrk};
 use ndarray::{Array1, Array2, ArrayView2, Axis, LinalgScalar, s};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -308,6 +309,57 @@ fn check_means<A: Real>((n, d): (usize, usize), layout: Layout, weighted: bool, 
     }
 }
 
+/// Columns of different means and spreads.
+fn samples((n, d): (usize, usize), rng: &mut StdRng) -> Array2<f64> {
+    let mut x = random((n, d), rng);
+    for mut column in x.columns_mut() {
+        let (mean, spread) = (rng.random_range(-4.0..4.0), rng.random_range(0.1..2.0));
+        column.mapv_inplace(|x| mean + spread * x);
+    }
+    x
+}
+
+fn check_scatter<A: Real>(shape: (usize, usize), layouts: [Layout; 2], alpha: f64, seed: u64) {
+    let (n, d) = shape;
+    let x = Laid::<A>::new(
+        &samples(shape, &mut StdRng::seed_from_u64(seed)),
+        layouts[0],
+    );
+    let mut means = Array1::from_elem(d, A::of(f64::NAN));
+    let mut c = Laid::<A>::new(&Array2::from_elem((d, d), f64::NAN), layouts[1]);
+    let done = one_read(A::of(alpha), &x.view(), &mut means, &mut c.view_mut());
+    let possible = d > 0 && !matches!(layouts[1], Layout::Strided);
+    if cfg!(feature = "blas") || !possible {
+        assert_eq!(done, Ok(false));
+        scatter(A::of(alpha), &x.view(), &mut means, &mut c.view_mut()).expect("shapes fit");
+    } else {
+        assert_eq!(done, Ok(true), "of so many rows no guess is far off");
+    }
+    let mut wide = x.view().mapv(A::wide);
+    let magnitude = wide.mapv(f64::abs).sum_axis(Axis(0)) / n as f64;
+    let exact = wide.sum_axis(Axis(0)) / n as f64;
+    for ((&mean, &exact), magnitude) in means.iter().zip(&exact).zip(&magnitude) {
+        let allowed = 24.0 * A::EPSILON * magnitude;
+        assert!(
+            (mean.wide() - exact).abs() <= allowed,
+            "{mean:?}, expected {exact}"
+        );
+    }
+    wide -= &exact;
+    let (product, mut magnitude) = naive_product(&wide.t().to_owned(), &wide);
+    // A centred entry is off by the rounding of the entry, of its centre and of their difference.
+    for ((i, j), sum) in magnitude.indexed_iter_mut() {
+        for row in wide.rows() {
+            let rounding = |column: usize| exact[column].abs() + row[column].abs();
+            *sum += (row[i].abs() * rounding(j) + row[j].abs() * rounding(i)) / 64.0;
+        }
+    }
+    let before = Array2::zeros((d, d));
+    assert_near(c.view(), alpha, &(product, magnitude), 0.0, &before, n + 64);
+    c.assert_untouched();
+    assert_eq!(c.view(), c.view().t(), "not symmetric to the last bit");
+}
+
 /// Extents around zero, one, and the edges of registers, panels, blocks and passes.
 fn extent() -> impl Strategy<Value = usize> {
     prop_oneof![
@@ -400,6 +452,20 @@ proptest! {
     }
 
     #[test]
+    fn scatter_is_the_naive_scatter(
+        shape in (64..300_usize, extent()),
+        layouts in [layout(), layout()],
+        alpha in 0.001..2.0,
+        setting in setting(),
+        seed: u64,
+    ) {
+        setting.hold(|| {
+            check_scatter::<f32>(shape, layouts, alpha, seed);
+            check_scatter::<f64>(shape, layouts, alpha, seed);
+        });
+    }
+
+    #[test]
     fn threads_change_no_bit(
         (m, k, n) in (extent(), depth(), extent()),
         forms in [form(), form()],
@@ -422,11 +488,77 @@ proptest! {
                 .expect("shapes fit");
                 // No rows have no mean; the zeros then stay.
                 let _ = column_means(&a.matrix.view(), None, &mut means);
-                (product.view().to_owned(), square.view().to_owned(), means)
+                let mut guessed = means.clone();
+                let mut scattered = Array2::zeros((means.len(), means.len()));
+                let x = &a.matrix.view();
+                let done = one_read(0.5, x, &mut guessed, &mut scattered);
+                (
+                    product.view().to_owned(),
+                    square.view().to_owned(),
+                    means,
+                    done.map(|done| (done, guessed, scattered)),
+                )
             })
         });
         prop_assert_eq!(&results[0], &results[1]);
         prop_assert_eq!(&results[0], &results[2]);
+    }
+}
+
+/// `scatter` of samples that are large enough to be read once.
+fn scattered(x: &Array2<f32>) -> (Array1<f32>, Array2<f32>) {
+    let columns = x.ncols();
+    let (mut means, mut c) = (Array1::zeros(columns), Array2::zeros((columns, columns)));
+    let alpha = 1.0 / (x.nrows() - 1) as f32;
+    scatter(alpha, x, &mut means, &mut c).expect("shapes fit");
+    (means, c)
+}
+
+#[test]
+fn a_guess_far_off_is_not_used() {
+    let mut rng = StdRng::seed_from_u64(3);
+    // The rows that the means are guessed from, one of 16, say nothing about the others.
+    let x = samples((1024, 80), &mut rng).mapv(|x| x as f32);
+    let x = Array2::from_shape_fn(x.dim(), |(row, column)| {
+        let far = if row % 16 == 0 { 1e4 } else { 0.0 };
+        x[[row, column]] + far
+    });
+    let (mut means, mut c) = (Array1::zeros(80), Array2::zeros((80, 80)));
+    assert_eq!(one_read(1.0, &x, &mut means, &mut c), Ok(false));
+    let (means, c) = scattered(&x);
+    let wide = x.mapv(f64::from);
+    let exact = wide.mean_axis(Axis(0)).expect("there are rows");
+    let wide = wide - &exact;
+    let expected = wide.t().dot(&wide) / 1023.0;
+    for (&mean, exact) in means.iter().zip(&exact) {
+        assert!((f64::from(mean) / exact - 1.0).abs() < 1e-6);
+    }
+    for (&found, expected) in c.iter().zip(&expected) {
+        assert!((f64::from(found) / expected - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn constant_columns_have_no_variance() {
+    let mut x = samples((1000, 80), &mut StdRng::seed_from_u64(4)).mapv(|x| x as f32);
+    x.slice_mut(s![.., ..40]).fill(0.1);
+    let (means, c) = scattered(&x);
+    assert!(means.iter().take(40).all(|&mean| mean == 0.1));
+    for column in 0..40 {
+        assert!(c.row(column).iter().all(|&entry| entry == 0.0));
+    }
+    assert!(c[[40, 40]] > 0.0);
+}
+
+#[test]
+fn what_is_not_finite_shows_in_the_means() {
+    let mut x = samples((1000, 80), &mut StdRng::seed_from_u64(5)).mapv(|x| x as f32);
+    for (row, bad) in [(0, f32::NAN), (999, f32::NAN), (17, f32::INFINITY)] {
+        let before = std::mem::replace(&mut x[[row, 7]], bad);
+        let (means, _) = scattered(&x);
+        assert!(!means[7].is_finite());
+        assert_eq!(means.iter().filter(|mean| mean.is_finite()).count(), 79);
+        x[[row, 7]] = before;
     }
 }
 
@@ -478,6 +610,14 @@ fn operands_that_do_not_fit_are_named() {
     assert_eq!(found, length("column_means", "means", 4, 3));
     let found = column_means(&x, Some(short.view()), &mut Array1::zeros(4));
     assert_eq!(found, length("column_means", "weights", 3, 2));
+    let found = scatter(1.0, &x, &mut means, &mut Array2::zeros((4, 4)));
+    assert_eq!(found, length("scatter", "means", 4, 3));
+    let found = scatter(1.0, &x, &mut Array1::zeros(4), &mut c);
+    assert_eq!(found, shape("scatter", "c", [4, 4], [3, 3]));
+    let empty = Array2::<f64>::zeros((0, 3));
+    let operation = "column_means";
+    let found = scatter(1.0, &empty, &mut means, &mut c);
+    assert_eq!(found, Err(LinalgError::NoWeight { operation }));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! memory.
 
 use std::any::TypeId;
+use std::ptr::NonNull;
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix1};
 
@@ -113,6 +114,63 @@ pub(crate) fn column_means<A: Copy + 'static, T: Number>(
     })
 }
 
+/// Means and scatter in one read of the samples, from centres near the means; see
+/// [`scatter`](crate::scatter()). False if that cannot be done or has lost digits; what was written
+/// is of no use then.
+pub(crate) fn scatter<A: Copy + 'static, T: Number>(
+    alpha: A,
+    x: ArrayView2<A>,
+    means: &mut [A],
+    c: &mut ArrayViewMut2<A>,
+) -> bool {
+    if cfg!(feature = "blas") {
+        return false;
+    }
+    let &[row, column] = c.strides() else {
+        unreachable!("a matrix has two strides")
+    };
+    let alpha = match same::<A, T>(alpha) {
+        Some(alpha) if alpha > T::zero() => alpha,
+        _ => return false,
+    };
+    // The result is symmetric, so either of its axes may be the fast one.
+    let c_row = match (row, column) {
+        (row, 1) => row,
+        (1, column) => column,
+        _ => return false,
+    };
+    let centers = means.as_mut_ptr().cast::<T>();
+    let mut a = Vectors::of(&Operand::from(&x).t()).source();
+    a.treatment = Treatment::CenterByRow {
+        center: Along {
+            from: centers,
+            step: 1,
+        },
+        weights: Along {
+            from: T::ONE,
+            step: 0,
+        },
+    };
+    let product = Product {
+        alpha,
+        a,
+        b: None,
+        beta: T::zero(),
+        c: c.as_mut_ptr().cast(),
+        c_row,
+    };
+    let centers = NonNull::new(centers);
+    // SAFETY: the level was detected; the pointers were made from live views and slices of fitting
+    // sizes, and the centres are written when nothing reads them any more.
+    unsafe {
+        match Level::detect() {
+            Level::Avx512 => multiply::<T::Avx512>(&product, centers),
+            Level::Avx2 => multiply::<T::Avx2>(&product, centers),
+            Level::Baseline => multiply::<T::Baseline>(&product, centers),
+        }
+    }
+}
+
 fn run<T: Number>(product: &Product<T>) {
     #[cfg(feature = "blas")]
     {
@@ -128,10 +186,10 @@ fn run<T: Number>(product: &Product<T>) {
     // SAFETY: the level was detected; sources and target were made from live views.
     unsafe {
         match Level::detect() {
-            Level::Avx512 => multiply::<T::Avx512>(product),
-            Level::Avx2 => multiply::<T::Avx2>(product),
-            Level::Baseline => multiply::<T::Baseline>(product),
-        }
+            Level::Avx512 => multiply::<T::Avx512>(product, None),
+            Level::Avx2 => multiply::<T::Avx2>(product, None),
+            Level::Baseline => multiply::<T::Baseline>(product, None),
+        };
     }
 }
 
