@@ -6,6 +6,8 @@
 //! It is a library so that tests and fuzzers reach what the program reads from strangers; whoever
 //! writes another program starts from the crate `modalign`.
 
+#![forbid(unsafe_code)]
+
 mod arguments;
 mod commands;
 mod error;

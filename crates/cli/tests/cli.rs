@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/bad_inputs.rs"]
+mod bad_inputs;
 #[path = "cli/resume.rs"]
 mod resume;
 
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use modalign::data::{Dataset, GeneratedConfig, ReadOptions, Split, generate, read, write_npz};
-use ndarray::{Axis, s};
+use ndarray::{Array3, Axis, s};
 use serde_json::Value;
 use tempfile::TempDir;
 

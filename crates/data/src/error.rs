@@ -82,7 +82,7 @@ pub enum DataError {
         present: Vec<String>,
     },
     /// A split without rows.
-    #[error("split {split} has no rows")]
+    #[error("split {split} has no rows, expected at least one")]
     EmptySplit {
         /// The split.
         split: String,
@@ -172,7 +172,7 @@ pub enum DataError {
         value: i64,
     },
     /// A label is NaN or infinite.
-    #[error("{split}/{key}: row {row} (id {id}) is {value}")]
+    #[error("{split}/{key}: row {row} (id {id}) is {value}, expected a finite number")]
     Label {
         /// The split.
         split: String,

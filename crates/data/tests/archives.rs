@@ -266,7 +266,10 @@ fn rows_and_widths_must_agree() {
         .with("valid/regression_labels", floats(&[0], &[]))
         .with("valid/audio", floats(&[0, 3, 2], &[]))
         .refusal();
-    assert_eq!(error.to_string(), "split valid has no rows");
+    assert_eq!(
+        error.to_string(),
+        "split valid has no rows, expected at least one"
+    );
 }
 
 #[test]

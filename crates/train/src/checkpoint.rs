@@ -131,7 +131,9 @@ impl Checkpoint {
         }
         let config: ExperimentConfig = serde_json::from_str(entry("config")?)
             .map_err(|error| refuse(format!("its configuration: {error}")))?;
-        config.validate()?;
+        config
+            .validate()
+            .map_err(|error| refuse(format!("its {error}")))?;
         let seed = entry("seed")?;
         let seed = seed
             .parse()

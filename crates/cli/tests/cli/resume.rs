@@ -28,7 +28,7 @@ fn assert_equal(found: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>) {
 }
 
 /// A training in the folder `run`, stopped as soon as two states of it are kept.
-fn stopped(place: &Place, line: &str) {
+pub(super) fn stopped(place: &Place, line: &str) {
     let mut child = place
         .command(&format!("{line} --output run"))
         .stdout(Stdio::null())
@@ -41,7 +41,7 @@ fn stopped(place: &Place, line: &str) {
     assert!(!place.path("run/metrics.json").exists());
 }
 
-fn states(place: &Place) -> Vec<PathBuf> {
+pub(super) fn states(place: &Place) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(place.path("run/state"))
         .into_iter()
         .flatten()
@@ -62,7 +62,7 @@ fn wait_for_states(place: &Place, child: &mut Child, count: usize) {
 }
 
 /// A training that lasts long enough to be stopped on the way.
-const LONG: &str = "train --data small.npz --seeds 1 --epochs 40 --set training.patience=40 --quiet \
+pub(super) const LONG: &str = "train --data small.npz --seeds 1 --epochs 40 --set training.patience=40 --quiet \
                     --keep-every 1";
 
 /// What [`LONG`] ends in when nothing happens to it.
