@@ -446,7 +446,7 @@ fn labels_must_be_finite() {
             .refusal();
         assert_eq!(
             error.to_string(),
-            format!("test/regression_labels: row 1 (id v_2) is {value}")
+            format!("test/regression_labels: row 1 (id v_2) is {value}, expected a finite number")
         );
         let error = archive.with_all("regression_labels_A", labels).refusal();
         assert!(
