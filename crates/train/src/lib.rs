@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod experiment;
+mod gradient_check;
 mod history;
 mod model;
 mod objective;
@@ -23,6 +24,7 @@ pub use crate::{
     },
     error::TrainError,
     experiment::{Experiment, RunResult, Variant, cross_validate, run},
+    gradient_check::{CheckedGradient, check_gradients},
     history::{EpochRecord, LabelMovement, LossTerms},
     model::{Branch, Input, Model, ModelCache, OutputGradients, Outputs},
     objective::{Objective, Targets},
