@@ -172,6 +172,11 @@ pub struct Train {
     pub run: RunArguments,
     #[command(flatten)]
     pub resume: ResumeArguments,
+
+    /// Train nothing: compare the gradient of the first batch in every array of the model with
+    /// central differences, and fail if one differs
+    #[arg(long, conflicts_with_all = ["resume", "keep_every", "output", "folds"])]
+    pub check_gradients: bool,
 }
 
 /// Reduced variants of the method, for comparison.

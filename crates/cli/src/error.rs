@@ -68,6 +68,17 @@ pub enum CliError {
         path: PathBuf,
         error: Box<TrainError>,
     },
+    /// A gradient that is wrong.
+    #[error(
+        "the gradient in {parameter}: expected {numeric:e} by central differences, found \
+         {analytic:e}, which is more than {allowed:e} away"
+    )]
+    Gradient {
+        parameter: String,
+        analytic: f64,
+        numeric: f64,
+        allowed: f64,
+    },
     /// Ctrl-C cannot be listened for.
     #[error("Ctrl-C: {reason}")]
     Signal { reason: String },
@@ -101,7 +112,7 @@ impl CliError {
             Self::Interrupted { .. } => INTERRUPTED,
             Self::Train(_) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Stopped { .. } | Self::Signal { .. } => 1,
+            Self::Stopped { .. } | Self::Gradient { .. } | Self::Signal { .. } => 1,
             Self::Write { .. } | Self::Output(_) | Self::Plot(_) | Self::Format { .. } => 1,
         }
     }

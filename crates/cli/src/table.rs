@@ -7,6 +7,7 @@ use comfy_table::{
     CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle,
 };
 use modalign::metrics::{Convention, Metric, Summary};
+use modalign::train::CheckedGradient;
 
 use crate::outcome::{BASELINE, Outcome, SELECTION};
 
@@ -28,6 +29,30 @@ pub fn outcome_table(outcome: &Outcome<'_>) -> String {
     ];
     let notes = [outcome.spread(), SELECTION.to_owned(), BASELINE.to_owned()];
     metric_table(outcome.convention(), &columns, &notes)
+}
+
+/// The derivative of the loss in every array of a model, by the backward pass and by differences.
+pub fn gradient_table(checked: &[CheckedGradient]) -> String {
+    let header = ["array", "entries", "gradient", "differences", "apart"];
+    let rows = checked.iter().map(|one| {
+        let apart = (one.analytic - one.numeric).abs();
+        vec![
+            one.parameter.clone(),
+            one.entries.to_string(),
+            format!("{:.6e}", one.analytic),
+            format!("{:.6e}", one.numeric),
+            format!(
+                "{apart:.1e}{}",
+                if one.agrees() { "" } else { " (differs)" }
+            ),
+        ]
+    });
+    let agree = checked.iter().filter(|one| one.agrees()).count();
+    format!(
+        "{}\n{agree} of {} arrays agree, each along a random direction, on the first batch\n",
+        number_table(&header, rows.collect()),
+        checked.len()
+    )
 }
 
 /// One row a metric, one column a summary, then the notes and what each metric means.

@@ -665,6 +665,18 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn gradients_are_checked_on_the_data_and_the_configuration_at_hand() {
+    let place = Place::with_data();
+    let line = quick("--check-gradients --set objective.shared_information_weight=50.0");
+    let table = place.succeed(&line);
+    for part in ["audio.encoder.lstm", "fusion.l3.bias", "arrays agree"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert!(!table.contains("differs"), "{table}");
+    assert!(!place.path("runs").exists(), "nothing is trained");
+}
+
+#[test]
 fn bad_arguments_are_refused() {
     let place = Place::with_data();
     fs::create_dir(place.path("there")).unwrap();

@@ -29,6 +29,9 @@ fn begin(arguments: &Train) -> Result<(), CliError> {
     let config = reduce(config, &arguments.variant);
     config.validate()?;
     use_threads(&arguments.run)?;
+    if arguments.check_gradients {
+        return check_gradients(&config, &input.dataset);
+    }
 
     let folder = RunFolder::create(arguments.run.output.as_deref(), input.stem())?;
     folder.write(CONFIG, keys::to_toml(&config).as_bytes())?;
@@ -36,6 +39,21 @@ fn begin(arguments: &Train) -> Result<(), CliError> {
     let data = arguments.data.data.as_deref();
     states::begin(&folder, &config, &input.name, data, folds)?;
     go_on(arguments, folder, &config, &input, folds)
+}
+
+/// Prints each comparison, then fails with the first that differs.
+fn check_gradients(config: &ExperimentConfig, dataset: &Dataset) -> Result<(), CliError> {
+    let checked = train::check_gradients(config, dataset)?;
+    print(&table::gradient_table(&checked))?;
+    match checked.into_iter().find(|one| !one.agrees()) {
+        None => Ok(()),
+        Some(one) => Err(CliError::Gradient {
+            allowed: one.allowed(),
+            parameter: one.parameter,
+            analytic: one.analytic,
+            numeric: one.numeric,
+        }),
+    }
 }
 
 fn resume(arguments: &Train, path: &Path) -> Result<(), CliError> {
