@@ -1,22 +1,22 @@
-//! Every distance with its gradient, and the streaming moments.
+//! Every distance, value and value with gradient, and the streaming moments.
 //!
-//! Run with `cargo bench -p modalign-benches --bench covariance_family`.
+//! Run with `cargo bench -p modalign-benches --bench covariance_family`. The eigendecompositions of
+//! the widest shapes take seconds a sample; `-- family_forward/f32/threads=1` and the like run a part.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use modalign_benches::features;
+use modalign_benches::{SHAPES, Threads, features};
+use modalign_core::Scalar;
 use modalign_covariance::{
     Distance, PairWeights, SharedInformation, SharedInformationConfig, Shrinkage, StreamingMoments,
 };
 use ndarray::{Array2, Axis};
 
-/// Rows and columns of each of three modalities.
-const SHAPES: [(usize, usize); 3] = [(32, 32), (32, 128), (128, 128)];
-
-fn family(criterion: &mut Criterion) {
+fn members() -> [(&'static str, Distance, Shrinkage); 7] {
     let epsilon = 1e-3;
-    let members = [
+    [
         ("frobenius", Distance::default(), Shrinkage::None),
         ("ledoit_wolf", Distance::default(), Shrinkage::LedoitWolf),
         (
@@ -47,32 +47,52 @@ fn family(criterion: &mut Criterion) {
             },
             Shrinkage::None,
         ),
-    ];
-    let mut group = criterion.benchmark_group("family_forward_backward");
-    for (n, d) in SHAPES {
-        let features = [1, 2, 3].map(|seed| features::<f32>(n, d, seed));
-        let views = features.each_ref().map(|x| x.view());
-        let mut gradients = features.each_ref().map(|x| Array2::zeros(x.raw_dim()));
-        for (name, distance, shrinkage) in members {
-            let config = SharedInformationConfig {
-                distance,
-                shrinkage,
-                ..Default::default()
-            };
-            let weights = PairWeights::uniform(3, 1.0).expect("a finite weight");
-            let mut loss = SharedInformation::new(config, weights).expect("valid settings");
-            group.bench_function(
-                BenchmarkId::new(name, format!("m=3,n={n},d={d}/f32")),
-                |bench| {
-                    bench.iter(|| {
-                        let value = loss.value_and_gradient(black_box(&views), &mut gradients);
-                        black_box(value.expect("finite features").total)
+    ]
+}
+
+/// Three modalities, each of the rows and columns of a shape.
+fn family<A: Scalar>(criterion: &mut Criterion, kind: &str) {
+    for (pass, backward) in [("forward", false), ("forward_backward", true)] {
+        for threads in [1, 2] {
+            let pool = Threads::new(threads);
+            let mut group =
+                criterion.benchmark_group(format!("family_{pass}/{kind}/threads={threads}"));
+            for (n, d) in SHAPES {
+                let features = [1, 2, 3].map(|seed| features::<A>(n, d, seed));
+                let views = features.each_ref().map(|x| x.view());
+                let mut gradients = features.each_ref().map(|x| Array2::zeros(x.raw_dim()));
+                for (name, distance, shrinkage) in members() {
+                    let config = SharedInformationConfig {
+                        distance,
+                        shrinkage,
+                        ..Default::default()
+                    };
+                    let weights = PairWeights::uniform(3, 1.0).expect("a finite weight");
+                    let mut loss = SharedInformation::new(config, weights).expect("valid settings");
+                    let id = BenchmarkId::new(name, format!("m=3,n={n},d={d}"));
+                    group.bench_function(id, |bench| {
+                        bench.iter_custom(|calls| {
+                            pool.time(calls, || {
+                                let views = black_box(&views);
+                                let value = if backward {
+                                    loss.value_and_gradient(views, &mut gradients)
+                                } else {
+                                    loss.value(views)
+                                };
+                                black_box(value.expect("finite features").total);
+                            })
+                        });
                     });
-                },
-            );
+                }
+            }
+            group.finish();
         }
     }
-    group.finish();
+}
+
+fn distances(criterion: &mut Criterion) {
+    family::<f32>(criterion, "f32");
+    family::<f64>(criterion, "f64");
 }
 
 fn streaming(criterion: &mut Criterion) {
@@ -80,7 +100,6 @@ fn streaming(criterion: &mut Criterion) {
     for (rows, d) in [(8192, 64), (8192, 768)] {
         let x = features::<f32>(rows, d, 1);
         group.throughput(Throughput::Elements(rows as u64));
-        group.sample_size(20);
         let id = BenchmarkId::from_parameter(format!("n={rows},d={d},block=1024/f32"));
         group.bench_function(id, |bench| {
             bench.iter(|| {
@@ -95,5 +114,16 @@ fn streaming(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, family, streaming);
+fn settings() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+}
+
+criterion_group! {
+    name = benches;
+    config = settings();
+    targets = distances, streaming
+}
 criterion_main!(benches);

@@ -1,5 +1,5 @@
 //! The shared-information loss of one pair: value, and value with gradient, each beside its naive
-//! twin on plain `ndarray`.
+//! twin on plain `ndarray`, which has one thread.
 //!
 //! Run with `cargo bench -p modalign-benches --bench covariance_loss`.
 
@@ -7,12 +7,18 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
-use modalign_benches::{SHAPES, features, naive_loss};
+use modalign_benches::{SHAPES, Threads, features, naive_loss};
 use modalign_core::Scalar;
 use modalign_covariance::{PairWeights, SharedInformation, SharedInformationConfig};
 use ndarray::Array2;
 
-fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &str) {
+fn pair<A: Scalar>(
+    group: &mut BenchmarkGroup<WallTime>,
+    backward: bool,
+    kind: &str,
+    threads: usize,
+) {
+    let pool = Threads::new(threads);
     for (n, d) in SHAPES {
         let features = [features::<A>(n, d, 1), features::<A>(n, d, 2)];
         let views = features.each_ref().map(|x| x.view());
@@ -21,18 +27,23 @@ fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &
         let mut loss = SharedInformation::new(SharedInformationConfig::default(), weights)
             .expect("valid settings");
         group.sample_size(if n * d > 1 << 20 { 20 } else { 100 });
-        let shape = format!("n={n},d={d}/{kind}");
+        let shape = format!("n={n},d={d}/{kind}/threads={threads}");
         group.bench_function(BenchmarkId::new("modalign", &shape), |bench| {
-            bench.iter(|| {
-                let views = black_box(&views);
-                let value = if backward {
-                    loss.value_and_gradient(views, &mut gradients)
-                } else {
-                    loss.value(views)
-                };
-                black_box(value.expect("finite features").total)
+            bench.iter_custom(|calls| {
+                pool.time(calls, || {
+                    let views = black_box(&views);
+                    let value = if backward {
+                        loss.value_and_gradient(views, &mut gradients)
+                    } else {
+                        loss.value(views)
+                    };
+                    black_box(value.expect("finite features").total);
+                })
             });
         });
+        if threads > 1 {
+            continue;
+        }
         group.bench_function(BenchmarkId::new("ndarray", &shape), |bench| {
             bench.iter(|| naive_loss(black_box(&features), backward));
         });
@@ -42,8 +53,10 @@ fn pair<A: Scalar>(group: &mut BenchmarkGroup<WallTime>, backward: bool, kind: &
 fn loss(criterion: &mut Criterion) {
     for (name, backward) in [("loss_forward", false), ("loss_forward_backward", true)] {
         let mut group = criterion.benchmark_group(name);
-        pair::<f32>(&mut group, backward, "f32");
-        pair::<f64>(&mut group, backward, "f64");
+        for threads in [1, 2] {
+            pair::<f32>(&mut group, backward, "f32", threads);
+            pair::<f64>(&mut group, backward, "f64", threads);
+        }
         group.finish();
     }
 }

@@ -311,8 +311,8 @@ mod x86 {
 
     use super::*;
 
-    kernel!(Avx512, f32, __m512, 8 x 2, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-    kernel!(Avx512, f64, __m512d, 8 x 2, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    kernel!(Avx512, f32, __m512, 8 x 3, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+    kernel!(Avx512, f64, __m512d, 8 x 3, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
     kernel!(Avx2, f32, __m256, 4 x 2, "avx2,fma");
     kernel!(Avx2, f64, __m256d, 4 x 2, "avx2,fma");
 }
@@ -460,14 +460,34 @@ unsafe fn strip<L: Lanes, const M: usize, const V: usize>(strip: &Strip<L::Scala
 where
     L::Scalar: Number,
 {
+    let width = (V * L::COUNT) as isize;
+    let packed = strip.a.row == 1 && strip.a.step == width && strip.b_step == width;
+    unsafe {
+        if packed {
+            strip_of::<L, M, V, true>(strip);
+        } else {
+            strip_of::<L, M, V, false>(strip);
+        }
+    }
+}
+
+/// `PACKED` strips lie in panels on both sides, so that the compiler knows all steps.
+#[inline(always)]
+unsafe fn strip_of<L: Lanes, const M: usize, const V: usize, const PACKED: bool>(
+    strip: &Strip<L::Scalar>,
+) where
+    L::Scalar: Number,
+{
     let last = strip.columns % L::COUNT;
     let vectors = strip.columns.div_ceil(L::COUNT);
     unsafe {
         match (vectors, last == 0) {
-            (1, true) => column_of_tiles::<L, M, V, 1, false>(strip, 0),
-            (1, false) => column_of_tiles::<L, M, V, 1, true>(strip, last),
-            (2, true) => column_of_tiles::<L, M, V, 2, false>(strip, 0),
-            (2, false) => column_of_tiles::<L, M, V, 2, true>(strip, last),
+            (1, true) => column_of_tiles::<L, M, V, 1, PACKED, false>(strip, 0),
+            (1, false) => column_of_tiles::<L, M, V, 1, PACKED, true>(strip, last),
+            (2, true) => column_of_tiles::<L, M, V, 2, PACKED, false>(strip, 0),
+            (2, false) => column_of_tiles::<L, M, V, 2, PACKED, true>(strip, last),
+            (3, true) if V > 2 => column_of_tiles::<L, M, V, 3, PACKED, false>(strip, 0),
+            (3, false) if V > 2 => column_of_tiles::<L, M, V, 3, PACKED, true>(strip, last),
             _ => debug_assert!(false, "{vectors} vectors in a strip"),
         }
     }
@@ -479,6 +499,7 @@ unsafe fn column_of_tiles<
     const M: usize,
     const V: usize,
     const U: usize,
+    const PACKED: bool,
     const PARTIAL: bool,
 >(
     strip: &Strip<L::Scalar>,
@@ -486,33 +507,54 @@ unsafe fn column_of_tiles<
 ) where
     L::Scalar: Number,
 {
-    let width = V * L::COUNT;
     let mut row = 0;
     unsafe {
         while strip.rows - row >= M {
-            tile::<L, M, U, PARTIAL>(strip, row, width, last);
+            tile::<L, M, V, U, PACKED, PARTIAL>(strip, row, last);
             row += M;
         }
         if M > 4 && strip.rows - row >= 4 {
-            tile::<L, 4, U, PARTIAL>(strip, row, width, last);
+            tile::<L, 4, V, U, PACKED, PARTIAL>(strip, row, last);
             row += 4;
         }
         if strip.rows - row >= 2 {
-            tile::<L, 2, U, PARTIAL>(strip, row, width, last);
+            tile::<L, 2, V, U, PACKED, PARTIAL>(strip, row, last);
             row += 2;
         }
         if strip.rows - row == 1 {
-            tile::<L, 1, U, PARTIAL>(strip, row, width, last);
+            tile::<L, 1, V, U, PACKED, PARTIAL>(strip, row, last);
         }
     }
 }
 
+/// Depth from which a tile takes long enough to have its part of the result fetched meanwhile.
+const DEEP: usize = 64;
+
+/// Asks for the line of the cache that holds `at`, so that it is there when the tile is done.
+#[inline(always)]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it is a hint, for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// `M` rows by `U` registers of the product, held in registers over the whole depth.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const M: usize, const U: usize, const PARTIAL: bool>(
+unsafe fn tile<
+    L: Lanes,
+    const M: usize,
+    const V: usize,
+    const U: usize,
+    const PACKED: bool,
+    const PARTIAL: bool,
+>(
     strip: &Strip<L::Scalar>,
     row: usize,
-    width: usize,
     last: usize,
 ) where
     L::Scalar: Number,
@@ -520,12 +562,22 @@ unsafe fn tile<L: Lanes, const M: usize, const U: usize, const PARTIAL: bool>(
     unsafe {
         let zero = L::Scalar::zero();
         let mut sums = [[L::splat(zero); U]; M];
-        let Left {
-            group,
-            row: a_row,
-            step: a_step,
-            ..
-        } = strip.a;
+        let width = V * L::COUNT;
+        let group = strip.a.group;
+        let (a_row, a_step, b_step) = if PACKED {
+            (1, width as isize, width as isize)
+        } else {
+            (strip.a.row, strip.a.step, strip.b_step)
+        };
+        if strip.depth >= DEEP {
+            for i in 0..M {
+                let c = strip.c.wrapping_offset((row + i) as isize * strip.c_row);
+                for v in 0..U {
+                    prefetch(c.wrapping_add(v * L::COUNT));
+                }
+                prefetch(c.wrapping_add(U * L::COUNT - 1));
+            }
+        }
         let mut a = strip
             .a
             .from
@@ -547,7 +599,7 @@ unsafe fn tile<L: Lanes, const M: usize, const U: usize, const PARTIAL: bool>(
                 }
             }
             a = a.offset(a_step);
-            b = b.offset(strip.b_step);
+            b = b.offset(b_step);
         }
         let alpha = L::splat(strip.alpha);
         let beta = L::splat(strip.beta);

@@ -28,11 +28,12 @@ pub(crate) struct Product<T> {
     pub c_row: isize,
 }
 
-/// Depth of a pass: a panel fills half of a first-level cache of 48 KiB.
-const DEPTH: usize = 192;
+/// Depth of a pass: few passes over the result, and panels that stay in the caches close by.
+const DEPTH: usize = 384;
 
-/// Rows of a block: with `DEPTH`, a block of the left factor stays in the second-level cache.
-const ROWS: usize = 128;
+/// Rows of a block, a multiple of every `WIDTH`: with `DEPTH`, a block of the left factor and a panel
+/// of the right one stay in the second-level cache.
+const ROWS: usize = 192;
 
 /// Blocks that each thread should have to choose from, so that all finish together.
 const BLOCKS_A_THREAD: usize = 6;
