@@ -2,9 +2,11 @@
 
 mod naive;
 mod sampling;
+mod training;
 
 pub use naive::{naive_covariance, naive_gram_loss, naive_loss};
 pub use sampling::Sampled;
+pub use training::{Unit, time_training};
 
 use std::time::{Duration, Instant};
 

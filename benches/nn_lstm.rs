@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use modalign_benches::{Threads, seeded_sequences};
 use modalign_core::{Parameters, Stream, rng};
-use modalign_nn::{Lstm, LstmConfig};
+use modalign_nn::{Lstm, LstmCache, LstmConfig};
 use ndarray::Array2;
 
 const ROWS: usize = 32;
@@ -37,6 +37,7 @@ fn bench(criterion: &mut Criterion) {
         let sequences = seeded_sequences(ROWS, [steps, width]);
         let x = sequences.values.view();
         let dh = Array2::ones((ROWS, hidden_size));
+        let (mut cache, mut h) = (LstmCache::default(), Array2::zeros((0, 0)));
         for (kind, lengths) in [("full", &vec![steps; ROWS]), ("varied", &sequences.lengths)] {
             let id = format!("lstm/t={steps},d={width},h={hidden_size}/f32/{kind}");
             let mut group = criterion.benchmark_group(id);
@@ -54,8 +55,9 @@ fn bench(criterion: &mut Criterion) {
                 group.bench_function(id("forward+backward"), |bencher| {
                     bencher.iter_custom(|calls| {
                         threads.time(calls, || {
-                            let (_, cache) = lstm.forward_final(x, lengths).expect("shapes fit");
-                            let done = lstm.backward_final(cache, dh.view(), &mut grads);
+                            let done = lstm.forward_final_into(x, lengths, &mut cache, &mut h);
+                            done.expect("shapes fit");
+                            let done = lstm.backward_final_into(&mut cache, dh.view(), &mut grads);
                             done.expect("shapes fit");
                         })
                     });

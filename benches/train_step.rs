@@ -1,57 +1,20 @@
-//! Training steps of the whole model on text vectors, batches of 32: three encoders, four heads, three
-//! covariance losses, the label generator and Adam.
+//! Training steps and epochs of the whole model on text vectors, batches of 32: three encoders, four
+//! heads, three covariance losses, the label generator and Adam.
 //!
-//! Steps are timed inside [`modalign_train::run`], from the second epoch on, when everything is warm
-//! and labels are generated.
+//! Both are timed inside [`modalign_train::run`], from the second epoch on, when everything is warm and
+//! labels are generated. An epoch ends with its validation on a seventh as many rows. A whole run is five
+//! seeds of five epochs, with the preparation of the data and a test on half as many rows.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use modalign_benches::{CORPORA, Threads, peer_config};
+use modalign_benches::{CORPORA, Threads, Unit, peer_config, time_training};
 use modalign_data::Dataset;
-use modalign_train::{Event, ExperimentConfig, Observer, run};
+use modalign_train::run;
 
-/// Notes when two batches of a run ended.
-#[derive(Default)]
-struct Stopwatch {
-    first: usize,
-    last: usize,
-    /// Batches so far, and when the first of the two ended.
-    state: Mutex<(usize, Option<Instant>, Duration)>,
-}
-
-impl Observer for Stopwatch {
-    fn observe(&self, event: &Event<'_>) {
-        if !matches!(event, Event::Step { .. }) {
-            return;
-        }
-        let mut state = self.state.lock().expect("no thread panics with the lock");
-        state.0 += 1;
-        if state.0 == self.first {
-            state.1 = Some(Instant::now());
-        }
-        if let (true, Some(begin)) = (state.0 == self.last, state.1) {
-            state.2 = begin.elapsed();
-        }
-    }
-}
-
-/// The time of so many steps after the first epoch.
-fn time(config: &ExperimentConfig, dataset: &Dataset, steps: usize) -> Duration {
-    let epoch = dataset.train.len().div_ceil(config.training.batch_size);
-    let mut config = config.clone();
-    config.training.max_epochs = 1 + steps.div_ceil(epoch);
-    config.training.patience = config.training.max_epochs;
-    let stopwatch = Stopwatch {
-        first: epoch,
-        last: epoch + steps,
-        ..Stopwatch::default()
-    };
-    run(&config, dataset, &stopwatch).expect("the configuration fits the data");
-    let state = stopwatch.state.into_inner().expect("no thread panicked");
-    state.2
-}
+/// Epochs of a whole run.
+const RUN_EPOCHS: usize = 5;
 
 fn bench(criterion: &mut Criterion) {
     let full = peer_config();
@@ -60,22 +23,50 @@ fn bench(criterion: &mut Criterion) {
     let mut neither = without_labels.clone();
     neither.objective.shared_information_weight = 0.0;
     for corpus in CORPORA {
-        let dataset = corpus.dataset();
+        let mut dataset = corpus.dataset();
         let mut group = criterion.benchmark_group(format!("step/{}", corpus.name));
+        let mut bench = |name, config, dataset: &Dataset, unit| {
+            for count in [1, 2] {
+                let threads = Threads::new(count);
+                let id = BenchmarkId::new(name, format!("threads={count}"));
+                group.bench_function(id, |bencher| {
+                    bencher.iter_custom(|calls| {
+                        threads.install(|| time_training(config, dataset, unit, calls as usize))
+                    });
+                });
+            }
+        };
         for (name, config) in [
             ("everything", &full),
             ("no-labels", &without_labels),
             ("no-labels,no-covariances", &neither),
         ] {
-            for count in [1, 2] {
-                let threads = Threads::new(count);
-                let id = BenchmarkId::new(name, format!("threads={count}"));
-                group.bench_function(id, |bencher| {
-                    bencher.iter_custom(|steps| {
-                        threads.install(|| time(config, &dataset, steps as usize))
-                    });
+            bench(name, config, &dataset, Unit::Step);
+        }
+        dataset.valid = corpus.split(corpus.rows / 7);
+        bench("epoch", &full, &dataset, Unit::Epoch);
+    }
+    let mut five = full;
+    five.seeds = (1111..1116).collect();
+    five.training.max_epochs = RUN_EPOCHS;
+    five.training.patience = RUN_EPOCHS;
+    for corpus in &CORPORA[..2] {
+        let dataset = Dataset {
+            train: corpus.split(corpus.rows),
+            valid: corpus.split(corpus.rows / 7),
+            test: corpus.split(corpus.rows / 2),
+        };
+        let mut group = criterion.benchmark_group(format!("run/{}", corpus.name));
+        for count in [1, 2] {
+            let threads = Threads::new(count);
+            group.bench_function(format!("threads={count}"), |bencher| {
+                bencher.iter_custom(|calls| {
+                    threads.time(calls, || {
+                        let done = run(&five, &dataset, &());
+                        black_box(done.expect("the configuration fits the data"));
+                    })
                 });
-            }
+            });
         }
     }
 }

@@ -14,7 +14,7 @@ pub use crate::{
     parameters::{Parameters, Path},
     scalar::{Element, Scalar},
     seed::{Stream, rng},
-    shape::{ShapeError, check_shape},
+    shape::{ShapeError, assign, check_shape, resize},
     store::{Store, StoreError},
     write::{PARTIAL, write_atomically},
 };

@@ -1,14 +1,36 @@
 //! Named views of trainable arrays.
 
+use std::cell::Cell;
+use std::fmt::{Display, Write};
+
 use ndarray::{Array, ArrayViewD, ArrayViewMutD, Dimension};
 
 use crate::Scalar;
 
 /// The dotted name under construction during a visit, such as `audio.lstm.weight_ih_l0`.
 ///
-/// One buffer serves a whole visit, so visiting allocates nothing once the buffer is long enough.
-#[derive(Debug, Clone, Default)]
+/// All visits of a thread share one buffer, so visiting allocates nothing once it is long enough.
+#[derive(Debug, Clone)]
 pub struct Path(String);
+
+thread_local! {
+    static BUFFER: Cell<String> = const { Cell::new(String::new()) };
+}
+
+impl Default for Path {
+    fn default() -> Self {
+        Self(BUFFER.try_with(Cell::take).unwrap_or_default())
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.0.clear();
+        let buffer = std::mem::take(&mut self.0);
+        // A thread that ends may have given up its buffer already.
+        let _ = BUFFER.try_with(|shared| shared.set(buffer));
+    }
+}
 
 impl Path {
     /// The name so far.
@@ -17,12 +39,12 @@ impl Path {
     }
 
     /// Runs `inner` with `segment` appended, then takes it off again.
-    pub fn within<R>(&mut self, segment: &str, inner: impl FnOnce(&mut Self) -> R) -> R {
+    pub fn within<R>(&mut self, segment: impl Display, inner: impl FnOnce(&mut Self) -> R) -> R {
         let length = self.0.len();
         if length > 0 {
             self.0.push('.');
         }
-        self.0.push_str(segment);
+        write!(self.0, "{segment}").expect("a string takes whatever is written to it");
         let result = inner(self);
         self.0.truncate(length);
         result
@@ -185,7 +207,7 @@ impl<A: Scalar, P: Parameters<A>> Parameters<A> for Option<P> {
 impl<A: Scalar, P: Parameters<A>> Parameters<A> for Vec<P> {
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&str, ArrayViewD<'a, A>)) {
         for (index, inner) in self.iter().enumerate() {
-            path.within(&index.to_string(), |path| inner.visit(path, visitor));
+            path.within(index, |path| inner.visit(path, visitor));
         }
     }
 
@@ -195,7 +217,7 @@ impl<A: Scalar, P: Parameters<A>> Parameters<A> for Vec<P> {
         visitor: &mut dyn FnMut(&str, ArrayViewMutD<'a, A>),
     ) {
         for (index, inner) in self.iter_mut().enumerate() {
-            path.within(&index.to_string(), |path| inner.visit_mut(path, visitor));
+            path.within(index, |path| inner.visit_mut(path, visitor));
         }
     }
 
@@ -206,9 +228,7 @@ impl<A: Scalar, P: Parameters<A>> Parameters<A> for Vec<P> {
         visitor: &mut dyn FnMut(&str, ArrayViewMutD<'a, A>, ArrayViewD<'a, A>),
     ) {
         for (index, (inner, other)) in self.iter_mut().zip(other).enumerate() {
-            path.within(&index.to_string(), |path| {
-                inner.zip_mut(other, path, visitor)
-            });
+            path.within(index, |path| inner.zip_mut(other, path, visitor));
         }
     }
 

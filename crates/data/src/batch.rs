@@ -1,12 +1,12 @@
-use modalign_core::{Stream, rng};
-use ndarray::{Array1, Array3, Axis, s};
+use modalign_core::{Stream, resize, rng};
+use ndarray::{Array1, Axis, s};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
 use crate::{DataError, Sequences, Split};
 
 /// B rows of a split, ready for a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// Which rows of the split these are.
     pub rows: Vec<usize>,
@@ -37,37 +37,55 @@ impl Split {
     /// # Ok::<(), modalign_data::DataError>(())
     /// ```
     pub fn batch(&self, keys: &[impl AsRef<str>], rows: &[usize]) -> Result<Batch, DataError> {
+        let mut batch = Batch::default();
+        self.batch_into(keys, rows, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// As [`batch`](Self::batch), in the memory of a batch that has served. On an error that one is
+    /// of no more use.
+    ///
+    /// # Errors
+    ///
+    /// As [`batch`](Self::batch).
+    pub fn batch_into(
+        &self,
+        keys: &[impl AsRef<str>],
+        rows: &[usize],
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         if rows.is_empty() {
             return Err(DataError::NoRows);
         }
         self.check_rows(rows)?;
-        let sequences = keys
-            .iter()
-            .map(|key| match self.file_features.get(key.as_ref()) {
-                Some(sequences) => sequences.read(rows),
-                None => Ok(gather(self.feature(key.as_ref())?, rows)),
-            })
-            .collect::<Result<_, DataError>>()?;
-        Ok(Batch {
-            rows: rows.to_vec(),
-            sequences,
-            labels: self.labels.select(Axis(0), rows),
-        })
+        batch.rows.clear();
+        batch.rows.extend_from_slice(rows);
+        batch.sequences.resize_with(keys.len(), Sequences::default);
+        for (key, target) in keys.iter().zip(&mut batch.sequences) {
+            match self.file_features.get(key.as_ref()) {
+                Some(sequences) => sequences.read_into(rows, target)?,
+                None => gather(self.feature(key.as_ref())?, rows, target),
+            }
+        }
+        resize(&mut batch.labels, rows.len());
+        for (label, &row) in batch.labels.iter_mut().zip(rows) {
+            *label = self.labels[row];
+        }
+        Ok(())
     }
 }
 
-fn gather(sequences: &Sequences, rows: &[usize]) -> Sequences {
-    let lengths: Vec<_> = rows.iter().map(|&row| sequences.lengths[row]).collect();
-    let longest = lengths
-        .iter()
-        .fold(0, |longest, &length| longest.max(length));
-    let mut values = Array3::zeros((rows.len(), longest, sequences.width()));
-    for (mut target, (&row, &length)) in values.outer_iter_mut().zip(rows.iter().zip(&lengths)) {
-        target
-            .slice_mut(s![..length, ..])
-            .assign(&sequences.values.slice(s![row, ..length, ..]));
+fn gather(sequences: &Sequences, rows: &[usize], target: &mut Sequences) {
+    let Sequences { values, lengths } = target;
+    lengths.clear();
+    lengths.extend(rows.iter().map(|&row| sequences.lengths[row]));
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    resize(values, (rows.len(), longest, sequences.width()));
+    for (mut target, (&row, &length)) in values.outer_iter_mut().zip(rows.iter().zip(&*lengths)) {
+        let (mut steps, mut padding) = target.view_mut().split_at(Axis(0), length);
+        steps.assign(&sequences.values.slice(s![row, ..length, ..]));
+        padding.fill(0.0);
     }
-    Sequences { values, lengths }
 }
 
 /// The rows `0..n` in a random order, for one pass over the training split.

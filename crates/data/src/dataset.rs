@@ -38,8 +38,8 @@ pub struct Split {
     pub unimodal_labels: IndexMap<String, Array1<f32>>,
 }
 
-/// The features of one modality: N sequences of D-dimensional steps.
-#[derive(Debug, Clone, PartialEq)]
+/// The features of one modality: N sequences of D-dimensional steps. None is the default.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sequences {
     /// `[N, T, D]`, finite, zero after each row's length. A vector a sample is T = 1.
     pub values: Array3<f32>,

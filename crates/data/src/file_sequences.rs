@@ -1,8 +1,10 @@
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use modalign_core::resize;
 use ndarray::{Array3, ArrayView2};
 
 use crate::array::{FloatFormat, decode_floats};
@@ -122,6 +124,11 @@ fn read_exact_at(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+thread_local! {
+    /// What a row is read into, once for each thread.
+    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl FileSequences {
     /// All rows of an array; each length is in `1..=T`.
     pub(crate) fn new(array: FileArray, lengths: Vec<usize>) -> Self {
@@ -186,32 +193,46 @@ impl FileSequences {
     /// [`DataError::Row`] for a row that is not there, [`DataError::Io`] if the file cannot be
     /// read.
     pub fn read(&self, rows: &[usize]) -> Result<Sequences, DataError> {
+        let mut sequences = Sequences::default();
+        self.read_into(rows, &mut sequences)?;
+        Ok(sequences)
+    }
+
+    /// As [`read`](Self::read), in memory that has served.
+    pub(crate) fn read_into(
+        &self,
+        rows: &[usize],
+        sequences: &mut Sequences,
+    ) -> Result<(), DataError> {
         if let Some(&row) = rows.iter().find(|&&row| row >= self.len()) {
             return Err(DataError::Row {
                 row,
                 rows: self.len(),
             });
         }
-        let lengths: Vec<_> = rows.iter().map(|&row| self.lengths[row]).collect();
+        let Sequences { values, lengths } = &mut *sequences;
+        lengths.clear();
+        lengths.extend(rows.iter().map(|&row| self.lengths[row]));
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let width = self.width();
-        let mut values = Array3::zeros((rows.len(), longest, width));
-        let mut bytes = Vec::new();
-        for ((&row, &length), mut target) in rows.iter().zip(&lengths).zip(values.outer_iter_mut())
+        resize(values, (rows.len(), longest, width));
+        let mut bytes = BYTES.take();
+        for ((&row, &length), mut target) in rows.iter().zip(&*lengths).zip(values.outer_iter_mut())
         {
             let (array, row) = self.places[row];
-            let target = target.as_slice_mut().expect("a new array is contiguous");
-            let target = &mut target[..length * width];
+            let target = target.as_slice_mut().expect("standard layout has no gaps");
+            let (target, padding) = target.split_at_mut(length * width);
             self.arrays[array].read(row, &mut bytes, target)?;
             for value in target.iter_mut().filter(|value| !value.is_finite()) {
                 *value = 0.0;
             }
+            padding.fill(0.0);
         }
-        let mut sequences = Sequences { values, lengths };
+        BYTES.set(bytes);
         if let Some(standardizer) = &self.standardizer {
-            standardizer.apply(&mut sequences)?;
+            standardizer.apply(sequences)?;
         }
-        Ok(sequences)
+        Ok(())
     }
 
     /// Reads every row in turn and shows its steps `[length, D]`.

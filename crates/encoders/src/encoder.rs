@@ -90,12 +90,13 @@ pub enum Encoder<A> {
     Bert(Box<BertEncoder<A>>),
 }
 
-/// What the backward pass of [`Encoder`] needs.
-#[derive(Debug)]
+/// What the backward pass of [`Encoder`] needs. An empty one is the default.
+#[derive(Debug, Default)]
 pub struct EncoderCache<A>(Inner<A>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Inner<A> {
+    #[default]
     Identity,
     Pooled(PooledEncoderCache<A>),
     Lstm(LstmEncoderCache<A>),
@@ -152,21 +153,94 @@ impl<A: Scalar> Encoder<A> {
         lengths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, EncoderCache<A>), EncoderError> {
-        Ok(match self {
-            Self::Identity { .. } => (self.infer(x, lengths)?, EncoderCache(Inner::Identity)),
+        let (mut y, mut cache) = (Array2::default((0, 0)), EncoderCache::default());
+        self.draw(x, lengths, rng, &mut cache, &mut y)?;
+        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        Ok((y, cache))
+    }
+
+    /// The random part of [`forward`](Self::forward), into a cache whose memory is used again;
+    /// [`forward_into`](Self::forward_into) with the same arguments is the rest. A text encoder draws
+    /// as it goes: all of its pass is done here.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn draw(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        rng: &mut impl Rng,
+        cache: &mut EncoderCache<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        match self {
+            Self::Identity { .. } => cache.0 = Inner::Identity,
             Self::Pooled(encoder) => {
-                let (y, cache) = encoder.forward(x, lengths, rng)?;
-                (y, EncoderCache(Inner::Pooled(cache)))
+                if !matches!(cache.0, Inner::Pooled(_)) {
+                    cache.0 = Inner::Pooled(PooledEncoderCache::default());
+                }
+                if let Inner::Pooled(cache) = &mut cache.0 {
+                    encoder.draw(lengths.len(), rng, cache);
+                }
             }
             Self::Lstm(encoder) => {
-                let (y, cache) = encoder.forward(x, lengths, rng)?;
-                (y, EncoderCache(Inner::Lstm(cache)))
+                if !matches!(cache.0, Inner::Lstm(_)) {
+                    cache.0 = Inner::Lstm(LstmEncoderCache::default());
+                }
+                if let Inner::Lstm(cache) = &mut cache.0 {
+                    encoder.draw(lengths.len(), rng, cache);
+                }
             }
             Self::Bert(encoder) => {
-                let (y, cache) = encoder.forward(&TokenBatch::from_steps(x, lengths)?, rng)?;
-                (y, EncoderCache(Inner::Bert(cache)))
+                let (output, used) = encoder.forward(&TokenBatch::from_steps(x, lengths)?, rng)?;
+                (*y, cache.0) = (output, Inner::Bert(used));
             }
-        })
+        }
+        Ok(())
+    }
+
+    /// As [`forward`](Self::forward), after [`draw`](Self::draw) and into the same cache and output.
+    /// Nothing is allocated once sequences as long have been seen, except by a text encoder.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward); [`EncoderError::Kind`] if the cache belongs to another kind of
+    /// encoder.
+    pub fn forward_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        cache: &mut EncoderCache<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        match (self, &mut cache.0) {
+            (Self::Identity { .. }, Inner::Identity) => self.mean_into(x, lengths, y),
+            (Self::Pooled(encoder), Inner::Pooled(cache)) => {
+                encoder.forward_into(x, lengths, cache, y)
+            }
+            (Self::Lstm(encoder), Inner::Lstm(cache)) => encoder.forward_into(x, lengths, cache, y),
+            (Self::Bert(_), Inner::Bert(_)) => Ok(()),
+            _ => Err(EncoderError::Kind),
+        }
+    }
+
+    /// The output of the kind that passes features on.
+    fn mean_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        let (rows, steps, _) = x.dim();
+        let expected = [rows, steps, self.output_size()];
+        check_shape("identity encoder", "x", x.shape(), &expected)?;
+        Statistics::Mean.apply_into(x, lengths, y)
+    }
+
+    /// Whether there are weights to train, so that the gradient in the output has a use.
+    pub fn is_trained(&self) -> bool {
+        !matches!(self, Self::Identity { .. })
     }
 
     /// As [`forward`](Self::forward), without dropout and without a cache.
@@ -176,15 +250,10 @@ impl<A: Scalar> Encoder<A> {
     /// As [`forward`](Self::forward).
     pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
         match self {
-            Self::Identity { input_size } => {
-                let (rows, steps, _) = x.dim();
-                check_shape(
-                    "identity encoder",
-                    "x",
-                    x.shape(),
-                    &[rows, steps, *input_size],
-                )?;
-                Statistics::Mean.apply(x, lengths)
+            Self::Identity { .. } => {
+                let mut y = Array2::default((0, 0));
+                self.mean_into(x, lengths, &mut y)?;
+                Ok(y)
             }
             Self::Pooled(encoder) => encoder.infer(x, lengths),
             Self::Lstm(encoder) => encoder.infer(x, lengths),
@@ -206,12 +275,7 @@ impl<A: Scalar> Encoder<A> {
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
         match self {
-            Self::Identity { input_size } => {
-                let (rows, steps, _) = x.dim();
-                let expected = [rows, steps, *input_size];
-                check_shape("identity encoder", "x", x.shape(), &expected)?;
-                Statistics::Mean.apply_into(x, lengths, y)
-            }
+            Self::Identity { .. } => self.mean_into(x, lengths, y),
             Self::Pooled(encoder) => encoder.infer_into(x, lengths, workspace, y),
             Self::Lstm(encoder) => encoder.infer_into(x, lengths, workspace, y),
             Self::Bert(encoder) => {
@@ -229,20 +293,38 @@ impl<A: Scalar> Encoder<A> {
     /// gradient that does not fit.
     pub fn backward(
         &self,
-        cache: EncoderCache<A>,
+        mut cache: EncoderCache<A>,
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), EncoderError> {
-        match (self, cache.0, grads) {
+        self.backward_into(&mut cache, dy, grads)
+    }
+
+    /// As [`backward`](Self::backward), leaving the memory of the cache for the next pass; what it
+    /// held is used up.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_into(
+        &self,
+        cache: &mut EncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        match (self, &mut cache.0, grads) {
             (Self::Identity { .. }, Inner::Identity, Self::Identity { .. }) => Ok(()),
             (Self::Pooled(encoder), Inner::Pooled(cache), Self::Pooled(grads)) => {
-                encoder.backward(cache, dy, grads)
+                encoder.backward_into(cache, dy, grads)
             }
             (Self::Lstm(encoder), Inner::Lstm(cache), Self::Lstm(grads)) => {
-                encoder.backward(cache, dy, grads)
+                encoder.backward_into(cache, dy, grads)
             }
-            (Self::Bert(encoder), Inner::Bert(cache), Self::Bert(grads)) => {
-                encoder.backward(cache, dy, grads)
+            (Self::Bert(encoder), inner @ Inner::Bert(_), Self::Bert(grads)) => {
+                match std::mem::take(inner) {
+                    Inner::Bert(cache) => encoder.backward(cache, dy, grads),
+                    _ => Err(EncoderError::Kind),
+                }
             }
             _ => Err(EncoderError::Kind),
         }

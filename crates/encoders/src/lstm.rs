@@ -8,7 +8,7 @@
 //! has it.
 
 use modalign_core::{Scalar, impl_parameters};
-use modalign_nn::{Dropout, DropoutCache, Fixed, Linear, LinearCache, Lstm, LstmCache, LstmConfig};
+use modalign_nn::{Dropout, DropoutCache, Fixed, Linear, Lstm, LstmCache, LstmConfig};
 use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -68,11 +68,13 @@ impl_parameters!(LstmEncoder {
 });
 
 /// What the backward pass of [`LstmEncoder`] needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LstmEncoderCache<A> {
     lstm: LstmCache<A>,
     dropout: DropoutCache<A, Ix2>,
-    linear: LinearCache<A>,
+    /// The last hidden states, dropped.
+    h: Array2<A>,
+    dh: Array2<A>,
 }
 
 impl<A: Scalar> LstmEncoder<A> {
@@ -109,17 +111,30 @@ impl<A: Scalar> LstmEncoder<A> {
         lengths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, LstmEncoderCache<A>), EncoderError> {
-        let (h, lstm) = self.lstm.forward_final(x, lengths)?;
-        let (h, dropout) = self.dropout.forward(h, rng);
-        let (y, linear) = self.linear.forward(h.view())?;
-        Ok((
-            y,
-            LstmEncoderCache {
-                lstm,
-                dropout,
-                linear,
-            },
-        ))
+        let (mut y, mut cache) = (Array2::default((0, 0)), LstmEncoderCache::default());
+        self.draw(lengths.len(), rng, &mut cache);
+        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        Ok((y, cache))
+    }
+
+    pub(crate) fn draw(&self, rows: usize, rng: &mut impl Rng, cache: &mut LstmEncoderCache<A>) {
+        let shape = Ix2(rows, self.lstm.output_size());
+        self.dropout.draw(shape, rng, &mut cache.dropout);
+    }
+
+    pub(crate) fn forward_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        cache: &mut LstmEncoderCache<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        let LstmEncoderCache {
+            lstm, dropout, h, ..
+        } = cache;
+        self.lstm.forward_final_into(x, lengths, lstm, h)?;
+        dropout.apply(h)?;
+        Ok(self.linear.infer_into(h.view(), y)?)
     }
 
     /// As [`forward`](Self::forward), without dropout and without a cache.
@@ -157,14 +172,30 @@ impl<A: Scalar> LstmEncoder<A> {
     /// [`EncoderError::Nn`] if `dy` does not fit.
     pub fn backward(
         &self,
-        cache: LstmEncoderCache<A>,
+        mut cache: LstmEncoderCache<A>,
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), EncoderError> {
-        let dh = self.linear.backward(cache.linear, dy, &mut grads.linear)?;
-        let dh = self.dropout.backward(cache.dropout, dh)?;
+        self.backward_into(&mut cache, dy, grads)
+    }
+
+    pub(crate) fn backward_into(
+        &self,
+        cache: &mut LstmEncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let LstmEncoderCache {
+            lstm,
+            dropout,
+            h,
+            dh,
+        } = cache;
+        self.linear
+            .backward_into(h.view(), dy, &mut grads.linear, dh)?;
+        dropout.apply(dh)?;
         Ok(self
             .lstm
-            .backward_final(cache.lstm, dh.view(), &mut grads.lstm)?)
+            .backward_final_into(lstm, dh.view(), &mut grads.lstm)?)
     }
 }

@@ -4,8 +4,8 @@
 //! r = relu(W dropout(statistics(x)) + b)
 //! ```
 
-use modalign_core::{Scalar, impl_parameters};
-use modalign_nn::{Activation, ActivationCache, Dropout, DropoutCache, Fixed, Linear, LinearCache};
+use modalign_core::{Scalar, assign, impl_parameters};
+use modalign_nn::{Activation, Dropout, DropoutCache, Fixed, Linear};
 use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -64,10 +64,14 @@ impl_parameters!(PooledEncoder {
 });
 
 /// What the backward pass of [`PooledEncoder`] needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PooledEncoderCache<A> {
-    linear: LinearCache<A>,
-    activation: ActivationCache<A, Ix2>,
+    /// The input is data: nobody asks for its gradient, so this serves forward alone.
+    dropout: DropoutCache<A, Ix2>,
+    /// The statistics, dropped.
+    statistics: Array2<A>,
+    y: Array2<A>,
+    dz: Array2<A>,
 }
 
 impl<A: Scalar> PooledEncoder<A> {
@@ -101,13 +105,31 @@ impl<A: Scalar> PooledEncoder<A> {
         lengths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, PooledEncoderCache<A>), EncoderError> {
-        // The input is data: nobody asks for its gradient, so the dropout mask need not be kept.
-        let (kept, _): (_, DropoutCache<A, Ix2>) = self
-            .dropout
-            .forward(self.statistics.apply(x, lengths)?, rng);
-        let (z, linear) = self.linear.forward(kept.view())?;
-        let (y, activation) = Activation::Relu.forward(z);
-        Ok((y, PooledEncoderCache { linear, activation }))
+        let (mut y, mut cache) = (Array2::default((0, 0)), PooledEncoderCache::default());
+        self.draw(lengths.len(), rng, &mut cache);
+        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        Ok((y, cache))
+    }
+
+    pub(crate) fn draw(&self, rows: usize, rng: &mut impl Rng, cache: &mut PooledEncoderCache<A>) {
+        let shape = Ix2(rows, self.linear.input_size());
+        self.dropout.draw(shape, rng, &mut cache.dropout);
+    }
+
+    pub(crate) fn forward_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        cache: &mut PooledEncoderCache<A>,
+        y: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        self.statistics
+            .apply_into(x, lengths, &mut cache.statistics)?;
+        cache.dropout.apply(&mut cache.statistics)?;
+        self.linear.infer_into(cache.statistics.view(), y)?;
+        *y = Activation::Relu.infer(std::mem::take(y));
+        assign(&mut cache.y, y.view());
+        Ok(())
     }
 
     /// As [`forward`](Self::forward), without dropout and without a cache.
@@ -146,13 +168,26 @@ impl<A: Scalar> PooledEncoder<A> {
     /// [`EncoderError::Nn`] if `dy` does not fit.
     pub fn backward(
         &self,
-        cache: PooledEncoderCache<A>,
+        mut cache: PooledEncoderCache<A>,
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), EncoderError> {
-        let dz = Activation::Relu.backward(cache.activation, dy.to_owned())?;
+        self.backward_into(&mut cache, dy, grads)
+    }
+
+    pub(crate) fn backward_into(
+        &self,
+        cache: &mut PooledEncoderCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let PooledEncoderCache {
+            statistics, y, dz, ..
+        } = cache;
+        assign(dz, dy);
+        *dz = Activation::Relu.backward_at(y, std::mem::take(dz))?;
         Ok(self
             .linear
-            .backward_parameters(cache.linear, dz.view(), &mut grads.linear)?)
+            .add_gradients(statistics.view(), dz.view(), &mut grads.linear)?)
     }
 }

@@ -65,6 +65,15 @@ impl<A: Scalar> ProjectionHead<A> {
         Ok(self.linear.infer(x)?)
     }
 
+    /// As [`infer`](Self::infer), into `y`, which takes the shape of the result in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into(&self, x: ArrayView2<A>, y: &mut Array2<A>) -> Result<(), EncoderError> {
+        Ok(self.linear.infer_into(x, y)?)
+    }
+
     /// Adds the gradient of the weights to `grads` and returns that of the representation, `[B, D]`.
     ///
     /// # Errors
@@ -77,5 +86,24 @@ impl<A: Scalar> ProjectionHead<A> {
         grads: &mut Self,
     ) -> Result<Array2<A>, EncoderError> {
         Ok(self.linear.backward(cache.0, dy, &mut grads.linear)?)
+    }
+
+    /// As [`backward`](Self::backward) for the representation `x` that the caller has kept. Its
+    /// gradient is computed where `dx` gives room for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_into(
+        &self,
+        x: ArrayView2<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+        dx: Option<&mut Array2<A>>,
+    ) -> Result<(), EncoderError> {
+        match dx {
+            None => Ok(self.linear.add_gradients(x, dy, &mut grads.linear)?),
+            Some(dx) => Ok(self.linear.backward_into(x, dy, &mut grads.linear, dx)?),
+        }
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! Source: the heads of Self-MM (Yu et al., AAAI 2021) as its published code has them.
 
-use modalign_core::{Scalar, check_shape, impl_parameters};
-use modalign_nn::{Activation, ActivationCache, Dropout, DropoutCache, Fixed, Linear, LinearCache};
+use modalign_core::{Scalar, assign, check_shape, impl_parameters};
+use modalign_nn::{Activation, Dropout, DropoutCache, Fixed, Linear};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -66,14 +66,29 @@ impl_parameters!(RegressionHead {
 });
 
 /// What the backward pass of [`RegressionHead`] needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RegressionHeadCache<A> {
     dropout: DropoutCache<A, Ix2>,
-    l1: LinearCache<A>,
-    feature: ActivationCache<A, Ix2>,
-    l2: LinearCache<A>,
-    hidden: ActivationCache<A, Ix2>,
-    l3: LinearCache<A>,
+    /// The representation, dropped.
+    x: Array2<A>,
+    feature: Array2<A>,
+    hidden: Array2<A>,
+    /// `[B, 1]`.
+    score: Array2<A>,
+    dhidden: Array2<A>,
+    dfeature: Array2<A>,
+}
+
+impl<A: Scalar> RegressionHeadCache<A> {
+    /// The feature `[B, H]` that the last forward pass left.
+    pub fn feature(&self) -> ArrayView2<'_, A> {
+        self.feature.view()
+    }
+
+    /// The score `[B]` that the last forward pass left.
+    pub fn score(&self) -> ArrayView1<'_, A> {
+        self.score.index_axis(Axis(1), 0)
+    }
 }
 
 /// Memory that [`RegressionHead::score`] uses again.
@@ -121,21 +136,45 @@ impl<A: Scalar> RegressionHead<A> {
         x: ArrayView2<A>,
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, Array1<A>, RegressionHeadCache<A>), EncoderError> {
-        let (x, dropout) = self.dropout.forward(x.to_owned(), rng);
-        let (z, l1) = self.l1.forward(x.view())?;
-        let (f, feature) = Activation::Relu.forward(z);
-        let (z, l2) = self.l2.forward(f.view())?;
-        let (h, hidden) = Activation::Relu.forward(z);
-        let (y, l3) = self.l3.forward(h.view())?;
-        let cache = RegressionHeadCache {
+        let mut cache = RegressionHeadCache::default();
+        self.draw(x.nrows(), rng, &mut cache);
+        self.forward_into(x, &mut cache)?;
+        let (feature, score) = (cache.feature().to_owned(), cache.score().to_owned());
+        Ok((feature, score, cache))
+    }
+
+    /// Draws what [`forward`](Self::forward) draws for so many rows, into a cache whose memory is
+    /// used again.
+    pub fn draw(&self, rows: usize, rng: &mut impl Rng, cache: &mut RegressionHeadCache<A>) {
+        let shape = Ix2(rows, self.l1.input_size());
+        self.dropout.draw(shape, rng, &mut cache.dropout);
+    }
+
+    /// As [`forward`](Self::forward), after [`draw`](Self::draw) and into the same cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward), also for other rows than were drawn for.
+    pub fn forward_into(
+        &self,
+        x: ArrayView2<A>,
+        cache: &mut RegressionHeadCache<A>,
+    ) -> Result<(), EncoderError> {
+        let RegressionHeadCache {
             dropout,
-            l1,
+            x: kept,
             feature,
-            l2,
             hidden,
-            l3,
-        };
-        Ok((f, y.index_axis_move(Axis(1), 0), cache))
+            score,
+            ..
+        } = cache;
+        assign(kept, x);
+        dropout.apply(kept)?;
+        self.l1.infer_into(kept.view(), feature)?;
+        *feature = Activation::Relu.infer(std::mem::take(feature));
+        self.l2.infer_into(feature.view(), hidden)?;
+        *hidden = Activation::Relu.infer(std::mem::take(hidden));
+        Ok(self.l3.infer_into(hidden.view(), score)?)
     }
 
     /// As [`forward`](Self::forward), without dropout and without a cache.
@@ -185,17 +224,62 @@ impl<A: Scalar> RegressionHead<A> {
     /// [`EncoderError::Nn`] if `dy` does not fit.
     pub fn backward(
         &self,
-        cache: RegressionHeadCache<A>,
+        mut cache: RegressionHeadCache<A>,
         dy: ArrayView1<A>,
         grads: &mut Self,
     ) -> Result<Array2<A>, EncoderError> {
-        let dh = self
-            .l3
-            .backward(cache.l3, dy.insert_axis(Axis(1)), &mut grads.l3)?;
-        let dz = Activation::Relu.backward(cache.hidden, dh)?;
-        let df = self.l2.backward(cache.l2, dz.view(), &mut grads.l2)?;
-        let dz = Activation::Relu.backward(cache.feature, df)?;
-        let dx = self.l1.backward(cache.l1, dz.view(), &mut grads.l1)?;
-        Ok(self.dropout.backward(cache.dropout, dx)?)
+        let mut dx = Array2::default((0, 0));
+        self.add_gradients(&mut cache, dy, grads)?;
+        self.input_gradient_into(&cache, 0, &mut dx)?;
+        Ok(dx)
+    }
+
+    /// The first half of [`backward`](Self::backward), leaving the memory of the cache for the next
+    /// pass: adds the gradient of every weight to `grads`.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn add_gradients(
+        &self,
+        cache: &mut RegressionHeadCache<A>,
+        dy: ArrayView1<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        let RegressionHeadCache {
+            x,
+            feature,
+            hidden,
+            dhidden,
+            dfeature,
+            ..
+        } = cache;
+        let dy = dy.insert_axis(Axis(1));
+        self.l3
+            .backward_into(hidden.view(), dy, &mut grads.l3, dhidden)?;
+        *dhidden = Activation::Relu.backward_at(hidden, std::mem::take(dhidden))?;
+        self.l2
+            .backward_into(feature.view(), dhidden.view(), &mut grads.l2, dfeature)?;
+        *dfeature = Activation::Relu.backward_at(feature, std::mem::take(dfeature))?;
+        Ok(self
+            .l1
+            .add_gradients(x.view(), dfeature.view(), &mut grads.l1)?)
+    }
+
+    /// The second half of [`backward`](Self::backward): the gradient of the representation from
+    /// column `first` on, `[B, D − first]`, into `dx`, which takes its shape in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Nn`] if there is no column `first` or before the other half.
+    pub fn input_gradient_into(
+        &self,
+        cache: &RegressionHeadCache<A>,
+        first: usize,
+        dx: &mut Array2<A>,
+    ) -> Result<(), EncoderError> {
+        self.l1
+            .input_gradient_into(cache.dfeature.view(), first, dx)?;
+        Ok(cache.dropout.apply_columns(first, dx)?)
     }
 }

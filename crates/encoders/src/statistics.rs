@@ -7,7 +7,7 @@
 //!
 //! Nothing here is trained and inputs are data, so there is no backward pass.
 
-use modalign_core::{Scalar, check_shape};
+use modalign_core::{Scalar, check_shape, resize};
 use ndarray::{Array2, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +60,8 @@ impl Statistics {
         Ok(y)
     }
 
-    /// As [`apply`](Self::apply), into `y`, which takes the shape of the result; nothing is allocated if it has
-    /// it.
+    /// As [`apply`](Self::apply), into `y`, which takes the shape of the result in the memory
+    /// it has.
     pub(crate) fn apply_into<A: Scalar>(
         self,
         x: ArrayView3<A>,
@@ -71,9 +71,7 @@ impl Statistics {
         let (rows, steps, width) = x.dim();
         check_shape("statistics", "lengths", &[lengths.len()], &[rows])?;
         let shape = (rows, self.output_size(width));
-        if y.dim() != shape {
-            *y = Array2::zeros(shape);
-        }
+        resize(y, shape);
         y.fill(A::zero());
         for (row, &length) in lengths.iter().enumerate() {
             if length == 0 || length > steps {

@@ -130,6 +130,8 @@ proptest! {
         prop_assert_eq!(feature.dim(), (rows, hidden_size));
         prop_assert_eq!(score.dim(), rows);
         prop_assume!(feature.iter().all(|&f| f == 0.0 || f > 1e-4));
+        let hidden = head.l2.infer(feature.view()).unwrap();
+        prop_assume!(hidden.iter().all(|z| z.abs() > 1e-4));
         let mut grads = head.zeros_like();
         let dx = head.backward(cache, cotangent.view(), &mut grads).unwrap();
         check_gradient("x", &x, &dx, |x| contract(&forward(&head, x).1, &cotangent)).unwrap();

@@ -4,8 +4,8 @@
 //! z = [r_1 r_2 … r_M],   dr_s = the columns of dz that r_s filled
 //! ```
 
-use modalign_core::{Scalar, check_shape};
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use modalign_core::{Scalar, check_shape, resize};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::FusionError;
 
@@ -59,14 +59,35 @@ impl Concatenation {
         self,
         representations: &[ArrayView2<A>],
     ) -> Result<Array2<A>, FusionError> {
-        let Some(first) = representations.first() else {
+        let mut z = Array2::zeros((0, 0));
+        self.infer_into(representations.iter().map(|one| one.view()), &mut z)?;
+        Ok(z)
+    }
+
+    /// As [`infer`](Self::infer), into `z`, which takes the shape of the result in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn infer_into<'a, A: Scalar>(
+        self,
+        representations: impl Iterator<Item = ArrayView2<'a, A>> + Clone,
+        z: &mut Array2<A>,
+    ) -> Result<(), FusionError> {
+        let Some(first) = representations.clone().next() else {
             return Err(FusionError::Empty);
         };
+        let width = representations.clone().map(|one| one.ncols()).sum();
+        resize(z, (first.nrows(), width));
+        let mut rest = z.view_mut();
         for one in representations {
             let expected = [first.nrows(), one.ncols()];
             check_shape("concatenation", "representation", one.shape(), &expected)?;
+            let (mut part, remaining) = rest.split_at(Axis(1), one.ncols());
+            part.assign(&one);
+            rest = remaining;
         }
-        concatenate(Axis(1), representations).map_err(|_| FusionError::Empty)
+        Ok(())
     }
 
     /// The gradient `[B, D_s]` of each representation.

@@ -1,6 +1,6 @@
 //! The labels and all that the next update needs: plain data, saved and read exactly.
 
-use modalign_core::{Element, Scalar, Store, check_shape};
+use modalign_core::{Element, Scalar, Store, check_shape, resize};
 use ndarray::{Array, Array1, Array2, ArrayView1, ArrayView2, Dimension};
 
 use crate::space::Space;
@@ -58,11 +58,28 @@ impl<A: Scalar> LabelState<A> {
     ///
     /// [`LabelError::IndexOutOfRange`].
     pub fn targets(&self, indices: &[usize]) -> Result<Array2<A>, LabelError> {
+        let mut targets = Array2::zeros((0, 0));
+        self.targets_into(indices, &mut targets)?;
+        Ok(targets)
+    }
+
+    /// As [`targets`](Self::targets), into an array that takes the shape of the result in the memory
+    /// it has.
+    ///
+    /// # Errors
+    ///
+    /// [`LabelError::IndexOutOfRange`].
+    pub fn targets_into(
+        &self,
+        indices: &[usize],
+        targets: &mut Array2<A>,
+    ) -> Result<(), LabelError> {
         self.check_indices(indices)?;
-        Ok(Array2::from_shape_fn(
-            (self.spaces.len(), indices.len()),
-            |(space, row)| self.labels[[space, indices[row]]],
-        ))
+        resize(targets, (self.spaces.len(), indices.len()));
+        for ((space, row), target) in targets.indexed_iter_mut() {
+            *target = self.labels[[space, indices[row]]];
+        }
+        Ok(())
     }
 
     /// The weight of each unimodal error of a batch in the loss, `[M, B]`, from 0 to 1: the further
@@ -76,16 +93,30 @@ impl<A: Scalar> LabelState<A> {
     ///
     /// [`LabelError::IndexOutOfRange`].
     pub fn loss_weights(&self, indices: &[usize]) -> Result<Array2<A>, LabelError> {
+        let mut weights = Array2::zeros((0, 0));
+        self.loss_weights_into(indices, &mut weights)?;
+        Ok(weights)
+    }
+
+    /// As [`loss_weights`](Self::loss_weights), into an array that takes the shape of the result in
+    /// the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// [`LabelError::IndexOutOfRange`].
+    pub fn loss_weights_into(
+        &self,
+        indices: &[usize],
+        weights: &mut Array2<A>,
+    ) -> Result<(), LabelError> {
         self.check_indices(indices)?;
-        Ok(Array2::from_shape_fn(
-            (self.modalities(), indices.len()),
-            |(modality, row)| {
-                let index = indices[row];
-                (self.labels[[modality + 1, index]] - self.labels[[0, index]])
-                    .abs()
-                    .tanh()
-            },
-        ))
+        resize(weights, (self.modalities(), indices.len()));
+        for ((modality, row), weight) in weights.indexed_iter_mut() {
+            let index = indices[row];
+            let shift = self.labels[[modality + 1, index]] - self.labels[[0, index]];
+            *weight = shift.abs().tanh();
+        }
+        Ok(())
     }
 
     pub(crate) fn check_indices(&self, indices: &[usize]) -> Result<(), LabelError> {

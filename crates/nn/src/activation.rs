@@ -85,12 +85,25 @@ impl Activation {
     pub fn backward<A: Scalar, D: Dimension>(
         self,
         cache: ActivationCache<A, D>,
+        dy: Array<A, D>,
+    ) -> Result<Array<A, D>, NnError> {
+        self.backward_at(&cache.0, dy)
+    }
+
+    /// As [`backward`](Self::backward) from what the caller has kept: the output, or the input for
+    /// [`Gelu`](Activation::Gelu).
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_at<A: Scalar, D: Dimension>(
+        self,
+        kept: &Array<A, D>,
         mut dy: Array<A, D>,
     ) -> Result<Array<A, D>, NnError> {
-        let ActivationCache(cache) = cache;
-        check_shape("activation backward", "dy", dy.shape(), cache.shape())?;
+        check_shape("activation backward", "dy", dy.shape(), kept.shape())?;
         if self == Self::Gelu {
-            match (dy.as_slice_mut(), cache.as_slice()) {
+            match (dy.as_slice_mut(), kept.as_slice()) {
                 (Some(dy), Some(x)) => vectorized(
                     #[inline(always)]
                     || {
@@ -98,13 +111,13 @@ impl Activation {
                         chunks.for_each(|(dy, x)| gelu_backward(dy, x));
                     },
                 ),
-                _ => Zip::from(&mut dy).and(&cache).for_each(|dy, x| {
+                _ => Zip::from(&mut dy).and(kept).for_each(|dy, x| {
                     gelu_backward(std::slice::from_mut(dy), std::slice::from_ref(x))
                 }),
             }
             return Ok(dy);
         }
-        let zip = Zip::from(&mut dy).and(&cache);
+        let zip = Zip::from(&mut dy).and(kept);
         match self {
             Self::Relu => zip.for_each(|d, &y| {
                 if y <= A::zero() {

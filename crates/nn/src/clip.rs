@@ -22,10 +22,16 @@ const LANES: usize = 16;
 /// ```
 pub fn global_norm<A: Scalar>(grads: &impl Parameters<A>) -> f64 {
     let mut sum = 0.0;
-    grads.visit(&mut Path::default(), &mut |_, view| {
-        sum += sum_of_squares(view)
-    });
+    sums_of_squares(grads, |square| sum += square);
     sum.sqrt()
+}
+
+/// Calls `visit` with the sum of squares of every array in turn, taken in `f64`: what
+/// [`global_norm`] adds up, for a norm of parts that are worked on side by side.
+pub fn sums_of_squares<A: Scalar>(grads: &impl Parameters<A>, mut visit: impl FnMut(f64)) {
+    grads.visit(&mut Path::default(), &mut |_, view| {
+        visit(sum_of_squares(view))
+    });
 }
 
 /// Scales all gradients so that their common norm is at most `max_norm`, above 0, and returns the
@@ -52,6 +58,12 @@ pub fn global_norm<A: Scalar>(grads: &impl Parameters<A>) -> f64 {
 /// 2013, arXiv 1211.5063.
 pub fn clip_gradient_norm<A: Scalar>(grads: &mut impl Parameters<A>, max_norm: f64) -> f64 {
     let norm = global_norm(grads);
+    scale_to_norm(grads, norm, max_norm);
+    norm
+}
+
+/// The second half of [`clip_gradient_norm`], for gradients whose common `norm` is known.
+pub fn scale_to_norm<A: Scalar>(grads: &mut impl Parameters<A>, norm: f64, max_norm: f64) {
     let factor = max_norm / (norm + NORM_EPSILON);
     if norm.is_finite() && factor < 1.0 {
         let factor = A::from_f64(factor);
@@ -59,7 +71,6 @@ pub fn clip_gradient_norm<A: Scalar>(grads: &mut impl Parameters<A>, max_norm: f
             view.mapv_inplace(|x| x * factor)
         });
     }
-    norm
 }
 
 fn sum_of_squares<A: Scalar>(view: ArrayViewD<A>) -> f64 {

@@ -4,8 +4,8 @@
 //! y = m x / (1 − rate),   m ~ Bernoulli(1 − rate) for every entry
 //! ```
 
-use modalign_core::{Scalar, check_shape};
-use ndarray::{Array, Dimension, Zip};
+use modalign_core::{Scalar, check_shape, resize};
+use ndarray::{Array, Array2, Dimension, Ix2, Zip, s};
 use rand::{Rng, RngExt};
 
 use crate::NnError;
@@ -56,21 +56,34 @@ impl Dropout {
         mut x: Array<A, D>,
         rng: &mut impl Rng,
     ) -> (Array<A, D>, DropoutCache<A, D>) {
+        let mut cache = DropoutCache::default();
+        self.draw(x.raw_dim(), rng, &mut cache);
+        cache.multiply(&mut x);
+        (x, cache)
+    }
+
+    /// Draws what [`forward`](Self::forward) draws for an input of this shape, into a cache whose
+    /// memory is used again; [`DropoutCache::apply`] is the rest.
+    pub fn draw<A: Scalar, D: Dimension>(
+        self,
+        shape: D,
+        rng: &mut impl Rng,
+        cache: &mut DropoutCache<A, D>,
+    ) {
         if self.rate == 0.0 {
-            return (x, DropoutCache(None));
+            cache.0 = None;
+            return;
         }
         let scale = A::from_f64(1.0 / (1.0 - self.rate));
-        let factors = Array::from_shape_simple_fn(x.raw_dim(), || {
-            if rng.random::<f64>() < self.rate {
+        let factors = cache.0.get_or_insert_default();
+        resize(factors, shape);
+        for factor in factors {
+            *factor = if rng.random::<f64>() < self.rate {
                 A::zero()
             } else {
                 scale
-            }
-        });
-        Zip::from(&mut x)
-            .and(&factors)
-            .for_each(|x, &factor| *x *= factor);
-        (x, DropoutCache(Some(factors)))
+            };
+        }
     }
 
     /// Returns `x` as it is: at inference nothing is dropped.
@@ -88,22 +101,63 @@ impl Dropout {
         cache: DropoutCache<A, D>,
         dy: Array<A, D>,
     ) -> Result<Array<A, D>, NnError> {
-        if let DropoutCache(Some(factors)) = &cache {
-            check_shape("dropout backward", "dy", dy.shape(), factors.shape())?;
+        let mut dx = dy;
+        cache.apply(&mut dx)?;
+        Ok(dx)
+    }
+}
+
+impl<A: Scalar> DropoutCache<A, Ix2> {
+    /// As [`apply`](Self::apply) for the columns from `first` on alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn apply_columns(&self, first: usize, x: &mut Array2<A>) -> Result<(), NnError> {
+        if let Self(Some(factors)) = self {
+            let (rows, columns) = factors.dim();
+            let expected = [rows, columns.saturating_sub(first)];
+            check_shape("dropout", "x", x.shape(), &expected)?;
+            if first <= columns {
+                *x *= &factors.slice(s![.., first..]);
+            }
         }
-        Ok(cache.scale(dy))
+        Ok(())
+    }
+}
+
+impl<A, D: Dimension> Default for DropoutCache<A, D> {
+    fn default() -> Self {
+        Self(None)
     }
 }
 
 impl<A: Scalar, D: Dimension> DropoutCache<A, D> {
-    /// Multiplies by the factors that were drawn, for a layer that needs its dropped input again.
-    pub(crate) fn scale(&self, mut x: Array<A, D>) -> Array<A, D> {
+    /// Multiplies by the factors that were drawn: the pass forward, and the pass backward.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if they were drawn for another shape.
+    pub fn apply(&self, x: &mut Array<A, D>) -> Result<(), NnError> {
         if let Self(Some(factors)) = self {
-            Zip::from(&mut x)
+            check_shape("dropout", "x", x.shape(), factors.shape())?;
+        }
+        self.multiply(x);
+        Ok(())
+    }
+
+    /// As [`apply`](Self::apply), for a layer that needs its dropped input again.
+    pub(crate) fn scale(&self, mut x: Array<A, D>) -> Array<A, D> {
+        self.multiply(&mut x);
+        x
+    }
+
+    fn multiply(&self, x: &mut Array<A, D>) {
+        if let Self(Some(factors)) = self {
+            Zip::from(x)
                 .and(factors)
                 .for_each(|x, &factor| *x *= factor);
         }
-        x
     }
 }
 

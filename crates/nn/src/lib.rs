@@ -25,7 +25,7 @@ mod transformer;
 pub use crate::{
     activation::{Activation, ActivationCache},
     attention::{MultiHeadAttention, MultiHeadAttentionCache},
-    clip::{clip_gradient_norm, global_norm},
+    clip::{clip_gradient_norm, global_norm, scale_to_norm, sums_of_squares},
     dropout::{Dropout, DropoutCache},
     embedding::{Embedding, EmbeddingCache},
     error::NnError,
@@ -33,8 +33,8 @@ pub use crate::{
     layer_norm::{LayerNorm, LayerNormCache},
     linear::{Linear, LinearCache},
     loss::{
-        weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_value,
-        weighted_squared_error, weighted_squared_error_value,
+        weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_into, weighted_l1_value,
+        weighted_squared_error, weighted_squared_error_into, weighted_squared_error_value,
     },
     lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState, LstmWorkspace},
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},

@@ -5,15 +5,16 @@
 //! dx = dy W,   dW = dyᵀ x,   db = Σ_rows dy
 //! ```
 
-use modalign_core::{Scalar, check_shape, impl_parameters};
+use std::ops::Range;
+
+use modalign_core::{Scalar, check_shape, impl_parameters, resize};
 use modalign_linalg::gemm;
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, s};
 use rand::Rng;
 
 use crate::NnError;
 use crate::error::check_size;
 use crate::init::uniform;
-use crate::memory::resized;
 
 /// A fully connected layer and, at the same time, the type of its gradient.
 ///
@@ -122,7 +123,7 @@ impl<A: Scalar> Linear<A> {
         let expected = [x.nrows(), self.input_size()];
         check_shape("linear", "x", x.shape(), &expected)?;
         check_shape("linear", "bias", self.bias.shape(), &[self.output_size()])?;
-        *y = resized(std::mem::take(y), x.nrows(), self.output_size());
+        resize(y, (x.nrows(), self.output_size()));
         y.assign(&self.bias);
         gemm(A::one(), &x, &self.weight.t(), A::one(), y)?;
         Ok(())
@@ -149,10 +150,55 @@ impl<A: Scalar> Linear<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<Array2<A>, NnError> {
-        self.add_parameter_gradients(x, dy, grads)?;
-        let mut dx = Array2::zeros((dy.nrows(), self.input_size()));
-        gemm(A::one(), &dy, &self.weight, A::zero(), &mut dx)?;
+        let mut dx = Array2::zeros((0, 0));
+        self.backward_into(x, dy, grads, &mut dx)?;
         Ok(dx)
+    }
+
+    /// As [`backward`](Self::backward) for the input `x` that the caller has kept, into `dx`, which
+    /// takes the shape of the result in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_into(
+        &self,
+        x: ArrayView2<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+        dx: &mut Array2<A>,
+    ) -> Result<(), NnError> {
+        let mut products = || self.input_gradient_into(dy, 0, dx);
+        if !WORTH_THREADS.contains(&(x.len() * self.output_size())) {
+            self.add_gradients(x, dy, grads)?;
+            return products();
+        }
+        self.check_backward(x, dy, grads)?;
+        let (added, multiplied) = rayon::join(|| self.add_gradients(x, dy, grads), products);
+        added.and(multiplied)
+    }
+
+    /// The columns of `dx` from `first` on, `[B, input − first]`, for a layer whose first inputs are
+    /// data, into an array that takes the shape of the result in the memory it has.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if `dy` does not fit or there is no column `first`.
+    pub fn input_gradient_into(
+        &self,
+        dy: ArrayView2<A>,
+        first: usize,
+        dx: &mut Array2<A>,
+    ) -> Result<(), NnError> {
+        let (rows, inputs) = (dy.nrows(), self.input_size());
+        let expected = [rows, self.output_size()];
+        check_shape("linear backward", "dy", dy.shape(), &expected)?;
+        let last = first.min(inputs);
+        check_shape("linear backward", "columns", &[first], &[last])?;
+        resize(dx, (rows, inputs - first));
+        let weight = self.weight.slice(s![.., first..]);
+        gemm(A::one(), &dy, &weight, A::zero(), dx)?;
+        Ok(())
     }
 
     /// As [`backward`](Self::backward) without `dx`, for a layer whose input is data.
@@ -166,28 +212,77 @@ impl<A: Scalar> Linear<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
-        self.add_parameter_gradients(cache.x.view(), dy, grads)
+        self.add_gradients(cache.x.view(), dy, grads)
     }
 
-    fn add_parameter_gradients(
+    /// As [`backward_parameters`](Self::backward_parameters) for the input `x` that the caller has
+    /// kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn add_gradients(
         &self,
         x: ArrayView2<A>,
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
+        self.check_backward(x, dy, grads)?;
+        gemm(A::one(), &dy.t(), &x, A::one(), &mut grads.weight)?;
+        add_column_sums(dy, &mut grads.bias);
+        Ok(())
+    }
+
+    fn check_backward(
+        &self,
+        x: ArrayView2<A>,
+        dy: ArrayView2<A>,
+        grads: &Self,
+    ) -> Result<(), NnError> {
+        let expected = [dy.nrows(), self.input_size()];
+        check_shape("linear backward", "x", x.shape(), &expected)?;
         let expected = [x.nrows(), self.output_size()];
         check_shape("linear backward", "dy", dy.shape(), &expected)?;
         let (weight, bias) = (self.weight.shape(), self.bias.shape());
-        check_shape(
-            "linear backward",
-            "grads.weight",
-            grads.weight.shape(),
-            weight,
-        )?;
+        let operand = "grads.weight";
+        check_shape("linear backward", operand, grads.weight.shape(), weight)?;
         check_shape("linear backward", "grads.bias", grads.bias.shape(), bias)?;
-        gemm(A::one(), &dy.t(), &x, A::one(), &mut grads.weight)?;
-        grads.bias += &dy.sum_axis(Axis(0));
         Ok(())
+    }
+}
+
+/// Multiply-adds of a product that pay for handing the other one to a second thread, and are too few
+/// for both to be split between threads.
+const WORTH_THREADS: Range<usize> = 1 << 20..1 << 23;
+
+/// Columns whose sums are taken together.
+const COLUMNS: usize = 64;
+
+/// Adds the sum of every column to `sums`.
+fn add_column_sums<A: Scalar>(x: ArrayView2<A>, sums: &mut Array1<A>) {
+    let width = x.ncols();
+    match x.to_slice() {
+        Some(entries) if width > 1 => {
+            let Some(sums) = sums.as_slice_mut() else {
+                unreachable!("a vector of its own has no gaps")
+            };
+            for (first, sums) in (0..).step_by(COLUMNS).zip(sums.chunks_mut(COLUMNS)) {
+                let mut totals = [A::zero(); COLUMNS];
+                for row in entries.chunks_exact(width) {
+                    for (total, &x) in totals.iter_mut().zip(&row[first..][..sums.len()]) {
+                        *total += x;
+                    }
+                }
+                for (sum, &total) in sums.iter_mut().zip(&totals) {
+                    *sum += total;
+                }
+            }
+        }
+        _ => {
+            for (sum, column) in sums.iter_mut().zip(x.columns()) {
+                *sum += column.sum();
+            }
+        }
     }
 }
 

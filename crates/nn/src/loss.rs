@@ -11,7 +11,7 @@
 //! The mean is over the N rows, not over the sum of the weights. Weights are constants.
 
 use modalign_core::{Scalar, check_shape};
-use ndarray::{Array1, ArrayView1, Zip};
+use ndarray::{Array1, ArrayView1, ArrayViewMut1, Zip};
 
 use crate::NnError;
 use crate::error::check_config;
@@ -41,11 +41,25 @@ pub fn weighted_l1<A: Scalar>(
     target: ArrayView1<A>,
     weight: ArrayView1<A>,
 ) -> Result<(A, Array1<A>), NnError> {
+    let mut gradient = Array1::zeros(prediction.len());
+    let value = weighted_l1_into(prediction, target, weight, gradient.view_mut())?;
+    Ok((value, gradient))
+}
+
+/// As [`weighted_l1`], with the gradient written to `gradient [N]`.
+///
+/// # Errors
+///
+/// As [`weighted_l1`], also for a gradient of another length.
+pub fn weighted_l1_into<A: Scalar>(
+    prediction: ArrayView1<A>,
+    target: ArrayView1<A>,
+    weight: ArrayView1<A>,
+    gradient: ArrayViewMut1<A>,
+) -> Result<A, NnError> {
     let value = weighted_l1_value(prediction, target, weight)?;
-    Ok((
-        value,
-        weighted_mean_gradient(prediction, target, weight, sign),
-    ))
+    weighted_mean_gradient("weighted L1", prediction, target, weight, gradient, sign)?;
+    Ok(value)
 }
 
 /// As [`weighted_l1`], the value alone.
@@ -86,12 +100,27 @@ pub fn weighted_squared_error<A: Scalar>(
     target: ArrayView1<A>,
     weight: ArrayView1<A>,
 ) -> Result<(A, Array1<A>), NnError> {
+    let mut gradient = Array1::zeros(prediction.len());
+    let value = weighted_squared_error_into(prediction, target, weight, gradient.view_mut())?;
+    Ok((value, gradient))
+}
+
+/// As [`weighted_squared_error`], with the gradient written to `gradient [N]`.
+///
+/// # Errors
+///
+/// As [`weighted_squared_error`], also for a gradient of another length.
+pub fn weighted_squared_error_into<A: Scalar>(
+    prediction: ArrayView1<A>,
+    target: ArrayView1<A>,
+    weight: ArrayView1<A>,
+    gradient: ArrayViewMut1<A>,
+) -> Result<A, NnError> {
     let value = weighted_squared_error_value(prediction, target, weight)?;
+    let operation = "weighted squared error";
     let slope = |residual| residual + residual;
-    Ok((
-        value,
-        weighted_mean_gradient(prediction, target, weight, slope),
-    ))
+    weighted_mean_gradient(operation, prediction, target, weight, gradient, slope)?;
+    Ok(value)
 }
 
 /// As [`weighted_squared_error`], the value alone.
@@ -154,10 +183,10 @@ pub fn weighted_huber<A: Scalar>(
             residual
         }
     };
-    Ok((
-        value,
-        weighted_mean_gradient(prediction, target, weight, slope),
-    ))
+    let mut gradient = Array1::zeros(prediction.len());
+    let view = gradient.view_mut();
+    weighted_mean_gradient("weighted Huber", prediction, target, weight, view, slope)?;
+    Ok((value, gradient))
 }
 
 /// As [`weighted_huber`], the value alone.
@@ -213,16 +242,21 @@ fn weighted_mean<A: Scalar>(
 }
 
 fn weighted_mean_gradient<A: Scalar>(
+    operation: &'static str,
     prediction: ArrayView1<A>,
     target: ArrayView1<A>,
     weight: ArrayView1<A>,
+    gradient: ArrayViewMut1<A>,
     slope: impl Fn(A) -> A,
-) -> Array1<A> {
+) -> Result<(), NnError> {
+    check_shape(operation, "gradient", gradient.shape(), prediction.shape())?;
     let rows = A::from_f64(prediction.len() as f64);
-    Zip::from(prediction)
+    Zip::from(gradient)
+        .and(prediction)
         .and(target)
         .and(weight)
-        .map_collect(|&p, &t, &w| w * slope(p - t) / rows)
+        .for_each(|gradient, &p, &t, &w| *gradient = w * slope(p - t) / rows);
+    Ok(())
 }
 
 #[cfg(test)]

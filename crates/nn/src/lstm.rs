@@ -19,7 +19,9 @@ mod kernel;
 mod packing;
 mod registers;
 
-use modalign_core::{Parameters, Path, Scalar, check_shape};
+use std::fmt;
+
+use modalign_core::{Parameters, Path, Scalar, check_shape, resize};
 use ndarray::{
     Array2, Array3, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMut1, ArrayViewMutD, Axis, s,
 };
@@ -29,7 +31,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::error::check_size;
-use crate::memory::resized;
 use cell::{Cell, Tape};
 use packing::Packing;
 
@@ -151,7 +152,8 @@ pub struct LstmWorkspace {
     packing: Packing,
 }
 
-/// What the backward pass of [`Lstm`] needs.
+/// What the backward pass of [`Lstm`] needs. An empty one is the default; passes that write into a
+/// cache use its memory again.
 #[derive(Debug)]
 pub struct LstmCache<A> {
     groups: Vec<Group<A>>,
@@ -159,6 +161,17 @@ pub struct LstmCache<A> {
     steps: usize,
     /// Whether there was an initial state.
     given: bool,
+}
+
+impl<A> Default for LstmCache<A> {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            batch: 0,
+            steps: 0,
+            given: false,
+        }
+    }
 }
 
 /// Rows that are worked on together.
@@ -171,6 +184,17 @@ struct Group<A> {
     tapes: Vec<Tape<A>>,
     /// The packed gradient in the input of the first layer, if it was asked for.
     dinput: Array2<A>,
+}
+
+impl<A: Default> Default for Group<A> {
+    fn default() -> Self {
+        Self {
+            packing: Packing::default(),
+            mirror: Vec::new(),
+            tapes: Vec::new(),
+            dinput: Array2::default((0, 0)),
+        }
+    }
 }
 
 /// Multiply-adds of a pass that pay for waking a second thread.
@@ -257,8 +281,28 @@ impl<A: Scalar> Lstm<A> {
         x: ArrayView3<A>,
         lengths: &[usize],
     ) -> Result<(Array2<A>, LstmCache<A>), NnError> {
-        let cache = self.run(x, lengths, None, true)?;
-        Ok((self.last_hidden(&cache), cache))
+        let (mut h, mut cache) = (Array2::default((0, 0)), LstmCache::default());
+        self.forward_final_into(x, lengths, &mut cache, &mut h)?;
+        Ok((h, cache))
+    }
+
+    /// As [`forward_final`](Self::forward_final), into a cache and an array whose memory is used
+    /// again. With one layer and one direction nothing is allocated once a batch as large has been
+    /// seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_final_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        cache: &mut LstmCache<A>,
+        h: &mut Array2<A>,
+    ) -> Result<(), NnError> {
+        self.run_into(x, lengths, None, true, cache)?;
+        self.last_hidden_into(cache, h);
+        Ok(())
     }
 
     /// As [`forward_final`](Self::forward_final), without a cache.
@@ -268,7 +312,8 @@ impl<A: Scalar> Lstm<A> {
     /// As [`forward`](Self::forward).
     pub fn infer_final(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, NnError> {
         let cache = self.run(x, lengths, None, false)?;
-        let h = self.last_hidden(&cache);
+        let mut h = Array2::default((0, 0));
+        self.last_hidden_into(&cache, &mut h);
         self.give_tapes(cache);
         Ok(h)
     }
@@ -292,11 +337,12 @@ impl<A: Scalar> Lstm<A> {
         };
         self.check_input(x, lengths)?;
         let packing = &mut workspace.packing;
-        *h = resized(std::mem::take(h), lengths.len(), self.output_size());
+        resize(h, (lengths.len(), self.output_size()));
         let x = x.as_standard_layout();
         for group in 0..Packing::groups(lengths.len()) {
             packing.set(lengths, x.dim().1, group)?;
-            let mut tape = cell.take_tape(packing, false);
+            let mut tape = cell.spare_tape();
+            cell.prepare(&mut tape, packing, false);
             read_input(packing, x.view(), &mut tape);
             Cell::run(packing, &mut tape, false);
             for (place, &row) in packing.rows().iter().enumerate() {
@@ -315,7 +361,7 @@ impl<A: Scalar> Lstm<A> {
     /// [`NnError::Shape`] if `dy` or `grads` does not fit; `grads` is then as it was.
     pub fn backward(
         &self,
-        cache: LstmCache<A>,
+        mut cache: LstmCache<A>,
         dy: &LstmOutput<A>,
         grads: &mut Self,
     ) -> Result<LstmInputGradient<A>, NnError> {
@@ -324,7 +370,10 @@ impl<A: Scalar> Lstm<A> {
         self.check_state("lstm backward", "dy.state", &dy.state, cache.batch)?;
         self.check(&cache, grads)?;
         let (given, batch, steps) = (cache.given, cache.batch, cache.steps);
-        let cache = self.run_backward(cache, Some(dy.output.view()), &dy.state, true)?;
+        let read = |packing: &Packing, index, tape: &mut Tape<A>| {
+            read_state(packing, &dy.state, index, tape);
+        };
+        self.run_backward(&mut cache, Some(dy.output.view()), read, true)?;
         let mut x = Array3::zeros((batch, steps, self.input_size()));
         for Group {
             packing, dinput, ..
@@ -336,7 +385,8 @@ impl<A: Scalar> Lstm<A> {
             }
         }
         let initial = given.then(|| self.state(&cache));
-        self.add_gradients(cache, grads);
+        add_gradients(&cache, grads);
+        self.give_tapes(cache);
         Ok(LstmInputGradient { x, initial })
     }
 
@@ -348,29 +398,49 @@ impl<A: Scalar> Lstm<A> {
     /// As [`backward`](Self::backward).
     pub fn backward_final(
         &self,
-        cache: LstmCache<A>,
+        mut cache: LstmCache<A>,
         dh: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
-        check_shape(
-            "lstm backward",
-            "dh",
-            dh.shape(),
-            &[cache.batch, self.output_size()],
-        )?;
-        self.check(&cache, grads)?;
+        self.backward_final_into(&mut cache, dh, grads)?;
+        self.give_tapes(cache);
+        Ok(())
+    }
+
+    /// As [`backward_final`](Self::backward_final), leaving the memory of the cache for the next
+    /// pass; what it held is used up.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_final_into(
+        &self,
+        cache: &mut LstmCache<A>,
+        dh: ArrayView2<A>,
+        grads: &mut Self,
+    ) -> Result<(), NnError> {
+        let expected = [cache.batch, self.output_size()];
+        check_shape("lstm backward", "dh", dh.shape(), &expected)?;
+        self.check(cache, grads)?;
         let size = self.cells[0].hidden_size();
-        let mut dstate = self.zero_state(cache.batch);
         let first = self.cells.len() - self.directions;
-        for direction in 0..self.directions {
-            let columns = s![.., direction * size..(direction + 1) * size];
-            dstate
-                .h
-                .index_axis_mut(Axis(0), first + direction)
-                .assign(&dh.slice(columns));
-        }
-        let cache = self.run_backward(cache, None, &dstate, false)?;
-        self.add_gradients(cache, grads);
+        let read = |packing: &Packing, index: usize, tape: &mut Tape<A>| {
+            for (place, &row) in packing.rows().iter().enumerate() {
+                let [h, c] = tape.state_mut(place);
+                c.fill(A::zero());
+                match index.checked_sub(first) {
+                    None => h.fill(A::zero()),
+                    Some(direction) => {
+                        let dh = dh.slice(s![row, direction * size..(direction + 1) * size]);
+                        for (target, &dh) in h.iter_mut().zip(dh) {
+                            *target = dh;
+                        }
+                    }
+                }
+            }
+        };
+        self.run_backward(cache, None, read, false)?;
+        add_gradients(cache, grads);
         Ok(())
     }
 
@@ -383,36 +453,40 @@ impl<A: Scalar> Lstm<A> {
         initial: Option<&LstmState<A>>,
         record: bool,
     ) -> Result<LstmCache<A>, NnError> {
+        let mut cache = LstmCache::default();
+        self.run_into(x, lengths, initial, record, &mut cache)?;
+        Ok(cache)
+    }
+
+    fn run_into(
+        &self,
+        x: ArrayView3<A>,
+        lengths: &[usize],
+        initial: Option<&LstmState<A>>,
+        record: bool,
+        cache: &mut LstmCache<A>,
+    ) -> Result<(), NnError> {
         self.check_input(x, lengths)?;
         let (batch, steps, _) = x.dim();
         if let Some(initial) = initial {
             self.check_state("lstm", "initial", initial, batch)?;
         }
-        let groups = Packing::of_batch(lengths, steps)?
-            .into_iter()
-            .map(|packing| Group {
-                mirror: if self.directions == 2 {
-                    packing.mirror()
-                } else {
-                    Vec::new()
-                },
-                packing,
-                tapes: Vec::with_capacity(self.cells.len()),
-                dinput: Array2::default((0, 0)),
-            })
-            .collect();
-        let mut cache = LstmCache {
-            groups,
-            batch,
-            steps,
-            given: initial.is_some(),
-        };
+        // Groups of a larger batch before stay, without rows, for their memory.
+        let count = Packing::groups(batch).max(cache.groups.len());
+        cache.groups.resize_with(count, Group::default);
+        for (index, group) in cache.groups.iter_mut().enumerate() {
+            group.packing.set(lengths, steps, index)?;
+            group.mirror.clear();
+            if self.directions == 2 {
+                group.mirror.extend(group.packing.mirror());
+            }
+        }
+        (cache.batch, cache.steps, cache.given) = (batch, steps, initial.is_some());
         let x = x.as_standard_layout();
         self.for_each_group(&mut cache.groups, |group| {
             self.run_group(group, x.view(), initial, record);
             Ok(())
-        })?;
-        Ok(cache)
+        })
     }
 
     /// Works on all groups, side by side where that pays.
@@ -445,11 +519,17 @@ impl<A: Scalar> Lstm<A> {
             ..
         } = group;
         let size = self.cells[0].hidden_size();
+        tapes.truncate(self.cells.len());
         for (index, cell) in self.cells.iter().enumerate() {
-            let mut tape = cell.take_tape(packing, record);
+            if tapes.len() == index {
+                tapes.push(cell.spare_tape());
+            }
+            let (tapes, tape) = tapes.split_at_mut(index);
+            let tape = &mut tape[0];
+            cell.prepare(tape, packing, record);
             let below = index / self.directions * self.directions;
             match below.checked_sub(self.directions) {
-                None => read_input(packing, x, &mut tape),
+                None => read_input(packing, x, tape),
                 Some(first) => {
                     for (line, (step, place)) in packing.places().enumerate() {
                         let input = tape.input_mut(line);
@@ -468,32 +548,31 @@ impl<A: Scalar> Lstm<A> {
             }
             if let Some(initial) = initial {
                 tape.given = true;
-                read_state(packing, initial, index, &mut tape);
+                read_state(packing, initial, index, tape);
             }
-            Cell::run(packing, &mut tape, record);
-            tapes.push(tape);
+            Cell::run(packing, tape, record);
         }
     }
 
     /// Takes all groups back; the states of the tapes become the gradients in the initial states.
+    /// `read` fills those of one cell with the gradients in its last states.
     fn run_backward(
         &self,
-        mut cache: LstmCache<A>,
+        cache: &mut LstmCache<A>,
         doutput: Option<ArrayView3<A>>,
-        dstate: &LstmState<A>,
+        read: impl Fn(&Packing, usize, &mut Tape<A>) + Sync,
         input_gradient: bool,
-    ) -> Result<LstmCache<A>, NnError> {
+    ) -> Result<(), NnError> {
         self.for_each_group(&mut cache.groups, |group| {
-            self.run_group_backward(group, doutput, dstate, input_gradient)
-        })?;
-        Ok(cache)
+            self.run_group_backward(group, doutput, &read, input_gradient)
+        })
     }
 
     fn run_group_backward(
         &self,
         group: &mut Group<A>,
         doutput: Option<ArrayView3<A>>,
-        dstate: &LstmState<A>,
+        read: impl Fn(&Packing, usize, &mut Tape<A>),
         input_gradient: bool,
     ) -> Result<(), NnError> {
         let Group {
@@ -510,7 +589,7 @@ impl<A: Scalar> Lstm<A> {
             let (cell, tape) = (&self.cells[index], &mut tapes[index]);
             let direction = index % self.directions;
             let columns = direction * size..(direction + 1) * size;
-            read_state(packing, dstate, index, tape);
+            read(packing, index, tape);
             if index < last || doutput.is_some() {
                 tape.expect_dhidden(packing);
                 for (line, (step, place)) in packing.places().enumerate() {
@@ -529,8 +608,9 @@ impl<A: Scalar> Lstm<A> {
                     }
                 }
             }
-            Cell::run_back(packing, tape);
-            if index >= self.directions || input_gradient {
+            let input_gradient = index >= self.directions || input_gradient;
+            Cell::run_back(packing, tape, input_gradient);
+            if input_gradient {
                 let gradient = cell.input_gradient(packing, tape)?;
                 if direction == 1 {
                     *dinput = gradient.select(Axis(0), mirror);
@@ -546,16 +626,6 @@ impl<A: Scalar> Lstm<A> {
         }
         *dinput = above.unwrap_or_default();
         Ok(())
-    }
-
-    /// Adds what the groups have summed up and keeps their memory.
-    fn add_gradients(&self, cache: LstmCache<A>, grads: &mut Self) {
-        for group in &cache.groups {
-            for (tape, grads) in group.tapes.iter().zip(&mut grads.cells) {
-                Cell::add_gradients(tape, grads);
-            }
-        }
-        self.give_tapes(cache);
     }
 
     fn give_tapes(&self, cache: LstmCache<A>) {
@@ -609,9 +679,9 @@ impl<A: Scalar> Lstm<A> {
     }
 
     /// The last hidden states of the last layer, its directions side by side.
-    fn last_hidden(&self, cache: &LstmCache<A>) -> Array2<A> {
+    fn last_hidden_into(&self, cache: &LstmCache<A>, h: &mut Array2<A>) {
         let size = self.cells[0].hidden_size();
-        let mut h = Array2::zeros((cache.batch, self.output_size()));
+        resize(h, (cache.batch, self.output_size()));
         for Group { packing, tapes, .. } in &cache.groups {
             let last = &tapes[tapes.len() - self.directions..];
             for (direction, tape) in last.iter().enumerate() {
@@ -621,7 +691,6 @@ impl<A: Scalar> Lstm<A> {
                 }
             }
         }
-        h
     }
 
     fn zero_state(&self, batch: usize) -> LstmState<A> {
@@ -687,6 +756,15 @@ impl<A: Scalar> Lstm<A> {
     }
 }
 
+/// Adds what the groups have summed up.
+fn add_gradients<A: Scalar>(cache: &LstmCache<A>, grads: &mut Lstm<A>) {
+    for group in &cache.groups {
+        for (tape, grads) in group.tapes.iter().zip(&mut grads.cells) {
+            Cell::add_gradients(tape, grads);
+        }
+    }
+}
+
 /// Fills the input of a tape from `x [B, T, D]` in standard layout.
 fn read_input<A: Scalar>(packing: &Packing, x: ArrayView3<A>, tape: &mut Tape<A>) {
     let (_, steps, width) = x.dim();
@@ -725,8 +803,9 @@ impl<A: Scalar> Parameters<A> for Lstm<A> {
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&str, ArrayViewD<'a, A>)) {
         for (index, cell) in self.cells.iter().enumerate() {
             for (name, view) in cell.views() {
-                let name = name.to_owned() + &suffix(index, self.directions);
-                path.within(&name, |path| visitor(path.as_str(), view));
+                path.within(Name(name, index, self.directions), |path| {
+                    visitor(path.as_str(), view)
+                });
             }
         }
     }
@@ -739,8 +818,9 @@ impl<A: Scalar> Parameters<A> for Lstm<A> {
         let directions = self.directions;
         for (index, cell) in self.cells.iter_mut().enumerate() {
             for (name, view) in cell.views_mut() {
-                let name = name.to_owned() + &suffix(index, directions);
-                path.within(&name, |path| visitor(path.as_str(), view));
+                path.within(Name(name, index, directions), |path| {
+                    visitor(path.as_str(), view)
+                });
             }
         }
     }
@@ -754,8 +834,9 @@ impl<A: Scalar> Parameters<A> for Lstm<A> {
         let directions = self.directions;
         for (index, (cell, other)) in self.cells.iter_mut().zip(&other.cells).enumerate() {
             for ((name, view), (_, other)) in cell.views_mut().into_iter().zip(other.views()) {
-                let name = name.to_owned() + &suffix(index, directions);
-                path.within(&name, |path| visitor(path.as_str(), view, other));
+                path.within(Name(name, index, directions), |path| {
+                    visitor(path.as_str(), view, other)
+                });
             }
         }
     }
@@ -768,15 +849,19 @@ impl<A: Scalar> Parameters<A> for Lstm<A> {
     }
 }
 
-/// PyTorch's end of a parameter's name: `_l0`, `_l0_reverse`, `_l1`, …
-fn suffix(index: usize, directions: usize) -> String {
-    let layer = index / directions;
-    let reverse = if index % directions == 1 {
-        "_reverse"
-    } else {
-        ""
-    };
-    format!("_l{layer}{reverse}")
+/// PyTorch's name of an array of the cell at a place, for a number of directions: `weight_ih_l0`,
+/// `weight_ih_l0_reverse`, `weight_ih_l1`, …
+struct Name(&'static str, usize, usize);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self(array, index, directions) = self;
+        write!(f, "{array}_l{}", index / directions)?;
+        match index % directions {
+            1 => f.write_str("_reverse"),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -1103,6 +1188,41 @@ mod tests {
             };
             assert_eq!(on(1), on(2));
         }
+    }
+
+    /// With forget gates near a half, a gradient halves at every step back.
+    #[test]
+    fn gradients_that_vanish_are_those_of_the_last_steps() {
+        let config = LstmConfig {
+            hidden_size: 20,
+            ..LstmConfig::default()
+        };
+        let lstm = Lstm::<f32>::new(3, &config, &mut rng(4)).unwrap();
+        let (rows, steps) = (18, 700);
+        let x: Array3<f32> = random((rows, steps, 3), &mut rng(5)).mapv(|x: f64| x as f32);
+        let lengths: Vec<_> = (0..rows).map(|row| steps - 31 * row).collect();
+        let dy = LstmOutput {
+            output: Array3::zeros((rows, steps, 20)),
+            state: LstmState {
+                h: Array3::ones((1, rows, 20)),
+                c: Array3::zeros((1, rows, 20)),
+            },
+        };
+        let (_, cache) = lstm.forward(x.view(), &lengths, None).unwrap();
+        let mut whole = lstm.zeros_like();
+        let dx = lstm.backward(cache, &dy, &mut whole).unwrap().x;
+        let (_, cache) = lstm.forward_final(x.view(), &lengths).unwrap();
+        let mut last = lstm.zeros_like();
+        let dh = dy.state.h.index_axis(Axis(0), 0);
+        lstm.backward_final(cache, dh, &mut last).unwrap();
+        // All steps were gone through for the first, few for the second.
+        assert_eq!(last, whole);
+        for (row, &length) in lengths.iter().enumerate() {
+            let of = |step: usize| dx.slice(s![row, step, ..]);
+            assert!(of(length - 1).iter().all(|&d| d != 0.0));
+            assert!(of(0).iter().all(|&d| d == 0.0));
+        }
+        assert!(dx.iter().all(|&d| d == 0.0 || d.is_normal()));
     }
 
     #[test]

@@ -1,16 +1,8 @@
-//! Arrays that change their size without giving up their memory.
+//! Memory that begins with a cache line.
 
 use std::ops::{Deref, DerefMut};
 
 use modalign_core::Scalar;
-use ndarray::Array2;
-
-/// An array of another size in the memory of this one, with entries that are yet to be written.
-pub(crate) fn resized<A: Scalar>(array: Array2<A>, rows: usize, columns: usize) -> Array2<A> {
-    let (mut entries, _) = array.into_raw_vec_and_offset();
-    entries.resize(rows * columns, A::zero());
-    Array2::from_shape_vec((rows, columns), entries).expect("there are rows * columns entries")
-}
 
 /// Numbers that begin with a cache line, so that no vector register of them lies on two. Becomes
 /// shorter and longer without giving up its memory.

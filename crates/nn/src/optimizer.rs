@@ -220,17 +220,17 @@ impl<A: Scalar> Optimizer<A> {
         params.zip_mut(grads, &mut Path::default(), &mut |_, mut param, grad| {
             let group = self.groups[self.assignment[index]];
             let rule = Rule::new(&self.config, group, learning_rate_factor, self.steps);
-            let first = &mut self.first.0[index].1;
-            let second = &mut self.second.0[index].1;
-            let largest = self.largest.as_mut().map(|largest| &mut largest.0[index].1);
+            let moments = Entries {
+                first: entries(&mut self.first.0[index].1),
+                second: entries(&mut self.second.0[index].1),
+                largest: self
+                    .largest
+                    .as_mut()
+                    .map(|largest| entries(&mut largest.0[index].1)),
+            };
             match (param.as_slice_mut(), grad.as_slice()) {
-                (Some(param), Some(grad)) => {
-                    vectorized(
-                        #[inline(always)]
-                        || rule.update(param.iter_mut(), grad.iter(), first, second, largest),
-                    );
-                }
-                _ => rule.update(param.iter_mut(), grad.iter(), first, second, largest),
+                (Some(param), Some(grad)) => rule.update_parts(param, grad, moments),
+                _ => rule.update(param.iter_mut(), grad.iter(), moments),
             }
             index += 1;
         });
@@ -277,6 +277,45 @@ impl<A: Scalar> Optimizer<A> {
     }
 }
 
+/// Entries of a parameter that pay for a second thread.
+const WORTH_THREADS: usize = 1 << 14;
+
+/// The moments of some entries of a parameter.
+struct Entries<'a, A> {
+    first: &'a mut [A],
+    second: &'a mut [A],
+    largest: Option<&'a mut [A]>,
+}
+
+impl<A> Entries<'_, A> {
+    fn split_at(self, middle: usize) -> (Self, Self) {
+        let (first, second) = (
+            self.first.split_at_mut(middle),
+            self.second.split_at_mut(middle),
+        );
+        let (left, right) = match self.largest.map(|largest| largest.split_at_mut(middle)) {
+            Some((left, right)) => (Some(left), Some(right)),
+            None => (None, None),
+        };
+        let part = |first, second, largest| Self {
+            first,
+            second,
+            largest,
+        };
+        (
+            part(first.0, second.0, left),
+            part(first.1, second.1, right),
+        )
+    }
+}
+
+fn entries<A>(moment: &mut ArrayD<A>) -> &mut [A] {
+    match moment.as_slice_mut() {
+        Some(entries) => entries,
+        None => unreachable!("moments are made in standard layout and never replaced"),
+    }
+}
+
 /// The update of one group in one step.
 struct Rule<A> {
     penalty: A,
@@ -287,6 +326,7 @@ struct Rule<A> {
     rate: A,
     inverse_root: A,
     epsilon: A,
+    tiny: A,
 }
 
 impl<A: Scalar> Rule<A> {
@@ -312,7 +352,26 @@ impl<A: Scalar> Rule<A> {
             rate: A::from_f64(rate / first_correction),
             inverse_root: A::from_f64(second_correction.sqrt().recip()),
             epsilon: A::from_f64(config.epsilon),
+            tiny: A::min_positive_value(),
         }
+    }
+
+    /// Entries that lie in order, in halves on two threads where there are many.
+    fn update_parts(&self, param: &mut [A], grad: &[A], moments: Entries<'_, A>) {
+        if param.len() < WORTH_THREADS {
+            vectorized(
+                #[inline(always)]
+                || self.update(param.iter_mut(), grad.iter(), moments),
+            );
+            return;
+        }
+        let half = param.len() / 2;
+        let (param, grad) = (param.split_at_mut(half), grad.split_at(half));
+        let moments = moments.split_at(half);
+        rayon::join(
+            || self.update_parts(param.0, grad.0, moments.0),
+            || self.update_parts(param.1, grad.1, moments.1),
+        );
     }
 
     /// One pass over all arrays. The moments are in the order of the two iterators.
@@ -321,15 +380,15 @@ impl<A: Scalar> Rule<A> {
         &self,
         param: impl Iterator<Item = &'a mut A>,
         grad: impl Iterator<Item = &'a A>,
-        first: &mut ArrayD<A>,
-        second: &mut ArrayD<A>,
-        largest: Option<&mut ArrayD<A>>,
+        moments: Entries<'_, A>,
     ) {
-        let (Some(first), Some(second)) = (first.as_slice_mut(), second.as_slice_mut()) else {
-            unreachable!("moments are made in standard layout and never replaced")
-        };
+        let Entries {
+            first,
+            second,
+            largest,
+        } = moments;
         let pairs = param.zip(grad).zip(first).zip(second);
-        match largest.and_then(|largest| largest.as_slice_mut()) {
+        match largest {
             None => {
                 for (((p, &g), m), v) in pairs {
                     self.accumulate(*p, g, m, v);
@@ -349,7 +408,14 @@ impl<A: Scalar> Rule<A> {
     #[inline(always)]
     fn accumulate(&self, p: A, g: A, m: &mut A, v: &mut A) {
         let g = g + self.penalty * p;
-        *m += self.fresh1 * (g - *m);
+        let moment = *m + self.fresh1 * (g - *m);
+        // Where there is no gradient any more, the moment would end as a number of less than full
+        // precision, which processors take a hundred times as long for.
+        *m = if moment.abs() < self.tiny {
+            A::zero()
+        } else {
+            moment
+        };
         *v = self.beta2 * *v + self.fresh2 * g * g;
     }
 

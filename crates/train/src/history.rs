@@ -58,21 +58,30 @@ impl LossTerms {
             ])
     }
 
+    /// Becomes an empty set in the memory it has.
+    pub(crate) fn clear(&mut self) {
+        let Self {
+            total,
+            multimodal,
+            unimodal,
+            shared_information,
+            pairs,
+        } = self;
+        (*total, *multimodal, *shared_information) = (0.0, 0.0, 0.0);
+        unimodal.clear();
+        pairs.clear();
+    }
+
     /// Adds another batch's terms, each times `weight`. An empty set takes the other's structure.
     pub(crate) fn accumulate(&mut self, other: &Self, weight: f64) {
         if self.unimodal.is_empty() {
-            self.unimodal = other
-                .unimodal
-                .iter()
-                .map(|&(modality, _)| (modality, 0.0))
-                .collect();
+            let zeros = other.unimodal.iter().map(|&(modality, _)| (modality, 0.0));
+            self.unimodal.extend(zeros);
         }
         if self.pairs.is_empty() {
-            self.pairs = other
-                .pairs
-                .iter()
-                .map(|&(left, right, _)| (left, right, 0.0))
-                .collect();
+            let zeros = other.pairs.iter();
+            self.pairs
+                .extend(zeros.map(|&(left, right, _)| (left, right, 0.0)));
         }
         self.total += weight * other.total;
         self.multimodal += weight * other.multimodal;

@@ -12,16 +12,17 @@
 //! Multi-Task Learning for Multimodal Sentiment Analysis", AAAI 2021, as its published code has it;
 //! the projections are this project's choice, for covariances are comparable at one width only.
 
-use modalign_core::{Parameters, Scalar, impl_parameters};
+use modalign_core::{Parameters, Scalar, assign, impl_parameters, resize};
 use modalign_data::Sequences;
 use modalign_encoders::{
-    BertEncoder, Encoder, EncoderCache, Modality, ProjectionHead, ProjectionHeadCache,
-    RegressionHead, RegressionHeadCache,
+    BertEncoder, Encoder, EncoderCache, Modality, ProjectionHead, RegressionHead,
+    RegressionHeadCache,
 };
-use modalign_fusion::{Concatenation, ConcatenationCache};
-use modalign_nn::Fixed;
-use ndarray::{Array1, Array2, ArrayView3};
+use modalign_fusion::Concatenation;
+use modalign_nn::{Fixed, sums_of_squares};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, s};
 use rand::{Rng, RngExt};
+use rayon::prelude::*;
 
 use crate::{ExperimentConfig, TrainError};
 
@@ -82,7 +83,7 @@ impl<'a> From<&'a Sequences> for Input<'a, f32> {
 }
 
 /// What the model puts out for a batch. Per-modality entries are in the order of the model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outputs<A> {
     /// Fused scores `[B]`.
     pub fused: Array1<A>,
@@ -96,7 +97,7 @@ pub struct Outputs<A> {
 
 /// The gradient of a loss in [`Outputs`]. No loss depends on the features: the label generator
 /// takes them as constants.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OutputGradients<A> {
     /// `[B]`.
     pub fused: Array1<A>,
@@ -106,20 +107,34 @@ pub struct OutputGradients<A> {
     pub shared: Vec<Array2<A>>,
 }
 
-/// What the backward pass of [`Model`] needs.
-#[derive(Debug)]
+/// What the backward pass of [`Model`] needs. An empty one is the default; passes that write into a
+/// cache use its memory again.
+#[derive(Debug, Default)]
 pub struct ModelCache<A> {
     branches: Vec<BranchCache<A>>,
-    fusion_input: ConcatenationCache,
-    fusion: RegressionHeadCache<A>,
+    fusion: FusionCache<A>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct BranchCache<A> {
     encoder: EncoderCache<A>,
+    representation: Array2<A>,
     head: RegressionHeadCache<A>,
-    projection: Option<ProjectionHeadCache<A>>,
+    shared: Array2<A>,
     kept: Option<Array2<A>>,
+    /// The gradients in the representation: all of it, the head's part and the projection's.
+    gradient: Array2<A>,
+    of_head: Array2<A>,
+    of_projection: Array2<A>,
+}
+
+#[derive(Debug, Default)]
+struct FusionCache<A> {
+    /// The representations side by side.
+    joined: Array2<A>,
+    head: RegressionHeadCache<A>,
+    /// The gradient in them, without the first ones that come from no trained encoder.
+    gradient: Array2<A>,
 }
 
 /// The number of scalars of a model, the largest number if there are more. `text` is the parameters
@@ -237,12 +252,6 @@ impl<A: Scalar> Model<A> {
             .filter_map(|(modality, branch)| Some((modality, branch.as_ref()?)))
     }
 
-    fn branches_mut(&mut self) -> impl Iterator<Item = &mut Branch<A>> {
-        [&mut self.text, &mut self.audio, &mut self.vision]
-            .into_iter()
-            .flatten()
-    }
-
     /// Widths of the features: fusion first, then one a modality.
     pub fn feature_widths(&self) -> Vec<usize> {
         std::iter::once(self.fusion.feature_size())
@@ -251,6 +260,12 @@ impl<A: Scalar> Model<A> {
                     .map(|(_, branch)| branch.head.feature_size()),
             )
             .collect()
+    }
+
+    /// The modalities in use, the others at the end.
+    fn in_use(&self) -> [Option<&Branch<A>>; 3] {
+        let mut branches = self.branches().map(|(_, branch)| branch);
+        [(); 3].map(|()| branches.next())
     }
 
     /// Outputs of a batch in training, with the cache of the backward pass.
@@ -266,48 +281,75 @@ impl<A: Scalar> Model<A> {
         inputs: &[Input<'_, A>],
         rng: &mut impl Rng,
     ) -> Result<(Outputs<A>, ModelCache<A>), TrainError> {
-        let mut outputs = Outputs::empty();
-        let mut caches = Vec::with_capacity(inputs.len());
-        let mut representations = Vec::with_capacity(inputs.len());
-        for ((_, branch), input) in self.branches().zip(inputs) {
-            let (mut representation, encoder) =
-                branch.encoder.forward(input.values, input.lengths, rng)?;
-            let (feature, score, head) = branch.head.forward(representation.view(), rng)?;
-            let projection = match &branch.projection {
-                Some(projection) => {
-                    let (shared, cache) = projection.forward(representation.view())?;
-                    outputs.shared.push(shared);
-                    Some(cache)
-                }
-                None => None,
-            };
-            outputs.features.push(feature);
-            outputs.unimodal.push(score);
-            let kept = keep(representation.nrows(), *branch.modality_dropout, rng);
-            if let Some(kept) = &kept {
-                representation *= kept;
-            }
-            caches.push(BranchCache {
-                encoder,
-                head,
-                projection,
-                kept,
-            });
-            representations.push(representation);
+        let (mut outputs, mut cache) = (Outputs::default(), ModelCache::default());
+        self.forward_into(inputs, rng, &mut cache, &mut outputs)?;
+        Ok((outputs, cache))
+    }
+
+    /// As [`forward`](Self::forward), into a cache and outputs whose memory is used again. Nothing is
+    /// allocated once a batch as large has been seen, except by a text model that is trained.
+    ///
+    /// Everything random is drawn first; then the modalities are worked on side by side.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_into(
+        &self,
+        inputs: &[Input<'_, A>],
+        rng: &mut impl Rng,
+        cache: &mut ModelCache<A>,
+        outputs: &mut Outputs<A>,
+    ) -> Result<(), TrainError> {
+        let used = self.in_use();
+        let count = used.iter().flatten().count().min(inputs.len());
+        let (used, inputs) = (&used[..count], &inputs[..count]);
+        let ModelCache { branches, fusion } = cache;
+        branches.resize_with(count, BranchCache::default);
+        for ((branch, input), cache) in used.iter().flatten().zip(inputs).zip(&mut *branches) {
+            let (rows, output) = (input.lengths.len(), &mut cache.representation);
+            branch
+                .encoder
+                .draw(input.values, input.lengths, rng, &mut cache.encoder, output)?;
+            branch.head.draw(rows, rng, &mut cache.head);
+            keep(rows, *branch.modality_dropout, rng, &mut cache.kept);
         }
-        let views: Vec<_> = representations.iter().map(|one| one.view()).collect();
-        let (joined, fusion_input) = Concatenation.forward(&views)?;
-        let (feature, fused, fusion) = self.fusion.forward(joined.view(), rng)?;
-        outputs.fused = fused;
-        outputs.features.insert(0, feature);
-        Ok((
-            outputs,
-            ModelCache {
-                branches: caches,
-                fusion_input,
-                fusion,
+        let rows = inputs.first().map_or(0, |input| input.lengths.len());
+        self.fusion.draw(rows, rng, &mut fusion.head);
+
+        let encode = |((branch, input), cache): ((&Option<&Branch<A>>, &Input<A>), &mut _)| {
+            branch.map_or(Ok(()), |branch| branch.encode(input, cache))
+        };
+        side_by_side(used.par_iter().zip(inputs).zip(&mut *branches), encode)?;
+
+        fusion.join(branches)?;
+        let judge = |(branch, cache): (&Option<&Branch<A>>, &mut BranchCache<A>)| {
+            branch.map_or(Ok(()), |branch| branch.judge(cache))
+        };
+        let (fused, unimodal) = rayon::join(
+            || {
+                Ok(self
+                    .fusion
+                    .forward_into(fusion.joined.view(), &mut fusion.head)?)
             },
-        ))
+            || side_by_side(used.par_iter().zip(&mut *branches), judge),
+        );
+        fused.and(unimodal)?;
+
+        assign(&mut outputs.fused, fusion.head.score());
+        outputs.features.resize_with(1 + count, Default::default);
+        outputs.unimodal.resize_with(count, Default::default);
+        let shared = used.iter().flatten().filter(|one| one.projection.is_some());
+        outputs.shared.resize_with(shared.count(), Default::default);
+        assign(&mut outputs.features[0], fusion.head.feature());
+        for (index, cache) in branches.iter().enumerate() {
+            assign(&mut outputs.features[1 + index], cache.head.feature());
+            assign(&mut outputs.unimodal[index], cache.head.score());
+            if let Some(shared) = outputs.shared.get_mut(index) {
+                assign(shared, cache.shared.view());
+            }
+        }
+        Ok(())
     }
 
     /// Outputs of a batch, without dropout and without a cache.
@@ -316,16 +358,17 @@ impl<A: Scalar> Model<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, inputs: &[Input<'_, A>]) -> Result<Outputs<A>, TrainError> {
-        let mut outputs = Outputs::empty();
+        let mut outputs = Outputs::default();
         let mut representations = Vec::with_capacity(inputs.len());
-        for ((_, branch), input) in self.branches().zip(inputs) {
-            let representation = branch.encoder.infer(input.values, input.lengths)?;
-            let (feature, score) = branch.head.infer(representation.view())?;
-            if let Some(projection) = &branch.projection {
-                outputs
-                    .shared
-                    .push(projection.infer(representation.view())?);
-            }
+        let used = self.in_use();
+        let inferred = used
+            .par_iter()
+            .with_max_len(1)
+            .zip(inputs)
+            .filter_map(|(branch, input)| Some(branch.as_ref()?.infer(input)))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (representation, feature, score, shared) in inferred {
+            outputs.shared.extend(shared);
             outputs.features.push(feature);
             outputs.unimodal.push(score);
             representations.push(representation);
@@ -345,59 +388,222 @@ impl<A: Scalar> Model<A> {
     /// Gradients that do not fit the outputs of the pass that made the cache.
     pub fn backward(
         &self,
-        cache: ModelCache<A>,
+        mut cache: ModelCache<A>,
         gradients: &OutputGradients<A>,
         grads: &mut Self,
     ) -> Result<(), TrainError> {
-        let joined =
-            self.fusion
-                .backward(cache.fusion, gradients.fused.view(), &mut grads.fusion)?;
-        let mut representations = Concatenation.backward(cache.fusion_input, joined.view())?;
-        let parts = self
-            .branches()
-            .zip(grads.branches_mut())
-            .zip(cache.branches);
-        for (index, (((_, branch), grads), cache)) in parts.enumerate() {
-            let mut representation = std::mem::take(&mut representations[index]);
-            if let Some(kept) = &cache.kept {
-                representation *= kept;
+        self.backward_into(&mut cache, gradients, grads)
+    }
+
+    /// As [`backward`](Self::backward), leaving the memory of the cache for the next pass; what it
+    /// held is used up.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_into(
+        &self,
+        cache: &mut ModelCache<A>,
+        gradients: &OutputGradients<A>,
+        grads: &mut Self,
+    ) -> Result<(), TrainError> {
+        let ModelCache { branches, fusion } = cache;
+        let used = self.in_use();
+        let trained = |branch: &&Branch<A>| branch.encoder.is_trained();
+        // The first columns of the fusion are often text vectors, whose gradient nobody needs.
+        let data = used.iter().flatten().take_while(|branch| !trained(branch));
+        let first = data.map(|branch| branch.encoder.output_size()).sum();
+        let mut parts = [&mut grads.text, &mut grads.audio, &mut grads.vision]
+            .into_iter()
+            .flatten();
+        let mut parts = [(); 3].map(|()| parts.next());
+        let count = branches.len();
+
+        let judge = |(((branch, cache), grads), index): (
+            (
+                (&Option<&Branch<A>>, &mut BranchCache<A>),
+                &mut Option<&mut Branch<A>>,
+            ),
+            usize,
+        )| {
+            let (Some(branch), Some(grads)) = (branch, grads) else {
+                return Ok(());
+            };
+            let shared = gradients.shared.get(index).map(|one| one.view());
+            branch.judge_backward(cache, gradients.unimodal[index].view(), shared, grads)
+        };
+        let parallel = used.par_iter().zip(&mut *branches).zip(&mut parts);
+        let (fused, unimodal) = rayon::join(
+            || -> Result<(), TrainError> {
+                let FusionCache { head, gradient, .. } = fusion;
+                let score = gradients.fused.view();
+                self.fusion.add_gradients(head, score, &mut grads.fusion)?;
+                Ok(self.fusion.input_gradient_into(head, first, gradient)?)
+            },
+            || side_by_side(parallel.zip(0..count), judge),
+        );
+        fused.and(unimodal)?;
+
+        let mut start = 0;
+        for (branch, cache) in used.iter().flatten().zip(&mut *branches) {
+            let end = start + branch.encoder.output_size();
+            if trained(branch) {
+                let columns = s![.., start - first..end - first];
+                cache.add_up(fusion.gradient.slice(columns));
             }
-            let score = gradients.unimodal[index].view();
-            representation += &branch.head.backward(cache.head, score, &mut grads.head)?;
-            if let (Some(projection), Some(cache), Some(grads)) =
-                (&branch.projection, cache.projection, &mut grads.projection)
-            {
-                let shared = gradients.shared[index].view();
-                representation += &projection.backward(cache, shared, grads)?;
-            }
-            branch
+            start = end;
+        }
+        let encode = |((branch, cache), grads): (
+            (&Option<&Branch<A>>, &mut BranchCache<A>),
+            &mut Option<&mut Branch<A>>,
+        )| {
+            let (Some(branch), Some(grads)) = (branch, grads) else {
+                return Ok(());
+            };
+            let BranchCache {
+                encoder, gradient, ..
+            } = cache;
+            let grads = &mut grads.encoder;
+            Ok(branch
                 .encoder
-                .backward(cache.encoder, representation.view(), &mut grads.encoder)?;
+                .backward_into(encoder, gradient.view(), grads)?)
+        };
+        side_by_side(used.par_iter().zip(&mut *branches).zip(&mut parts), encode)
+    }
+
+    /// The Euclidean norm of all parameters together, as [`global_norm`](modalign_nn::global_norm)
+    /// takes it, on two threads.
+    pub(crate) fn norm(&self, squares: &mut [Vec<f64>; 2]) -> f64 {
+        let [branches, fusion] = squares;
+        branches.clear();
+        fusion.clear();
+        rayon::join(
+            || {
+                for (_, branch) in self.branches() {
+                    sums_of_squares(branch, |square| branches.push(square));
+                }
+            },
+            || sums_of_squares(&self.fusion, |square| fusion.push(square)),
+        );
+        squares
+            .iter()
+            .flatten()
+            .fold(0.0, |sum, square| sum + square)
+            .sqrt()
+    }
+}
+
+/// Works on the modalities side by side. What each one does is the same on any number of threads.
+fn side_by_side<I: IndexedParallelIterator>(
+    parts: I,
+    work: impl Fn(I::Item) -> Result<(), TrainError> + Sync + Send,
+) -> Result<(), TrainError> {
+    parts.with_max_len(1).try_for_each(work)
+}
+
+impl<A: Scalar> Branch<A> {
+    fn encode(&self, input: &Input<A>, cache: &mut BranchCache<A>) -> Result<(), TrainError> {
+        let BranchCache {
+            encoder,
+            representation,
+            ..
+        } = cache;
+        Ok(self
+            .encoder
+            .forward_into(input.values, input.lengths, encoder, representation)?)
+    }
+
+    /// Head and projection.
+    fn judge(&self, cache: &mut BranchCache<A>) -> Result<(), TrainError> {
+        let x = cache.representation.view();
+        self.head.forward_into(x, &mut cache.head)?;
+        if let Some(projection) = &self.projection {
+            projection.infer_into(x, &mut cache.shared)?;
+        }
+        Ok(())
+    }
+
+    fn judge_backward(
+        &self,
+        cache: &mut BranchCache<A>,
+        score: ArrayView1<A>,
+        shared: Option<ArrayView2<A>>,
+        grads: &mut Self,
+    ) -> Result<(), TrainError> {
+        let trained = self.encoder.is_trained();
+        self.head
+            .add_gradients(&mut cache.head, score, &mut grads.head)?;
+        if trained {
+            self.head
+                .input_gradient_into(&cache.head, 0, &mut cache.of_head)?;
+        }
+        if let (Some(projection), Some(shared), Some(grads)) =
+            (&self.projection, shared, &mut grads.projection)
+        {
+            let dx = trained.then_some(&mut cache.of_projection);
+            projection.backward_into(cache.representation.view(), shared, grads, dx)?;
+        }
+        Ok(())
+    }
+
+    fn infer(&self, input: &Input<A>) -> Result<Inferred<A>, TrainError> {
+        let representation = self.encoder.infer(input.values, input.lengths)?;
+        let (feature, score) = self.head.infer(representation.view())?;
+        let shared = match &self.projection {
+            Some(projection) => Some(projection.infer(representation.view())?),
+            None => None,
+        };
+        Ok((representation, feature, score, shared))
+    }
+}
+
+/// Representation, feature, score and projection of one modality.
+type Inferred<A> = (Array2<A>, Array2<A>, Array1<A>, Option<Array2<A>>);
+
+impl<A: Scalar> BranchCache<A> {
+    /// Sums up the gradient in the representation, given that by way of the fusion.
+    fn add_up(&mut self, of_fusion: ArrayView2<A>) {
+        assign(&mut self.gradient, of_fusion);
+        if let Some(kept) = &self.kept {
+            self.gradient *= kept;
+        }
+        self.gradient += &self.of_head;
+        if !self.of_projection.is_empty() {
+            self.gradient += &self.of_projection;
+        }
+    }
+}
+
+impl<A: Scalar> FusionCache<A> {
+    fn join(&mut self, branches: &[BranchCache<A>]) -> Result<(), TrainError> {
+        let views = branches.iter().map(|one| one.representation.view());
+        Concatenation.infer_into(views, &mut self.joined)?;
+        let mut start = 0;
+        for one in branches {
+            let end = start + one.representation.ncols();
+            if let Some(kept) = &one.kept {
+                let mut columns = self.joined.slice_mut(s![.., start..end]);
+                columns *= kept;
+            }
+            start = end;
         }
         Ok(())
     }
 }
 
-/// One factor a row, `[B, 1]`: 0 with probability `rate`, else 1; none at rate 0.
-fn keep<A: Scalar>(rows: usize, rate: f64, rng: &mut impl Rng) -> Option<Array2<A>> {
-    (rate > 0.0).then(|| {
-        Array2::from_shape_simple_fn((rows, 1), || {
-            if rng.random_bool(rate) {
-                A::zero()
-            } else {
-                A::one()
-            }
-        })
-    })
-}
-
-impl<A: Scalar> Outputs<A> {
-    fn empty() -> Self {
-        Self {
-            fused: Array1::zeros(0),
-            unimodal: Vec::new(),
-            features: Vec::new(),
-            shared: Vec::new(),
-        }
+/// Draws one factor a row, `[B, 1]`: 0 with probability `rate`, else 1; none at rate 0.
+fn keep<A: Scalar>(rows: usize, rate: f64, rng: &mut impl Rng, kept: &mut Option<Array2<A>>) {
+    if rate == 0.0 {
+        *kept = None;
+        return;
+    }
+    let kept = kept.get_or_insert_default();
+    resize(kept, (rows, 1));
+    for factor in kept {
+        *factor = if rng.random_bool(rate) {
+            A::zero()
+        } else {
+            A::one()
+        };
     }
 }

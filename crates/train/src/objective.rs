@@ -6,18 +6,18 @@
 //!
 //! The generated labels y_s are constants here: no gradient flows through them or their weights.
 
-use modalign_core::Scalar;
+use modalign_core::{Scalar, assign, resize};
 use modalign_covariance::SharedInformation;
 use modalign_encoders::Modality;
-use modalign_nn::{NnError, weighted_l1, weighted_squared_error};
-use ndarray::{Array1, Array2, ArrayView1};
+use modalign_nn::{NnError, weighted_l1_into, weighted_squared_error_into};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::config::TaskLoss;
 use crate::model::{OutputGradients, Outputs};
 use crate::{ExperimentConfig, LossTerms, TrainError};
 
 /// What a batch is compared with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Targets<A> {
     /// Multimodal labels `[B]`.
     pub multimodal: Array1<A>,
@@ -28,13 +28,12 @@ pub struct Targets<A> {
 }
 
 impl<A: Scalar> Targets<A> {
-    /// Without generated labels: the unimodal tasks have weight 0.
-    pub fn multimodal_only(multimodal: Array1<A>, modalities: usize) -> Self {
-        let zeros = Array2::zeros((modalities, multimodal.len()));
-        Self {
-            multimodal,
-            unimodal: zeros.clone(),
-            weights: zeros,
+    /// Leaves the unimodal tasks out: their weights become 0.
+    pub(crate) fn set_multimodal_only(&mut self, modalities: usize) {
+        let shape = (modalities, self.multimodal.len());
+        for zeros in [&mut self.unimodal, &mut self.weights] {
+            resize(zeros, shape);
+            zeros.fill(A::zero());
         }
     }
 }
@@ -48,6 +47,7 @@ pub struct Objective<A> {
     shared_information_weight: f64,
     minimum_rows: usize,
     shared_information: Option<SharedInformation<A>>,
+    row_weights: Array1<A>,
 }
 
 impl<A: Scalar> Objective<A> {
@@ -71,6 +71,7 @@ impl<A: Scalar> Objective<A> {
             shared_information_weight: config.objective.shared_information_weight,
             minimum_rows: config.objective.shared_information.ddof + 1,
             shared_information,
+            row_weights: Array1::default(0),
         })
     }
 
@@ -87,79 +88,91 @@ impl<A: Scalar> Objective<A> {
         outputs: &Outputs<A>,
         targets: &Targets<A>,
     ) -> Result<(LossTerms, OutputGradients<A>), TrainError> {
-        let rows = outputs.fused.len();
-        let ones = Array1::ones(rows);
-        let (multimodal, fused) =
-            self.compare(outputs.fused.view(), targets.multimodal.view(), ones.view())?;
-        let mut terms = LossTerms {
-            total: multimodal.as_f64(),
-            multimodal: multimodal.as_f64(),
-            ..LossTerms::default()
-        };
+        let (mut terms, mut gradients) = (LossTerms::default(), OutputGradients::default());
+        self.evaluate_into(outputs, targets, &mut terms, &mut gradients)?;
+        Ok((terms, gradients))
+    }
 
-        let mut unimodal = Vec::with_capacity(self.modalities.len());
+    /// As [`evaluate`](Self::evaluate), into terms and gradients whose memory is used again. Nothing
+    /// is allocated once a batch as large has been seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_into(
+        &mut self,
+        outputs: &Outputs<A>,
+        targets: &Targets<A>,
+        terms: &mut LossTerms,
+        gradients: &mut OutputGradients<A>,
+    ) -> Result<(), TrainError> {
+        let OutputGradients {
+            fused,
+            unimodal,
+            shared,
+        } = gradients;
+        let rows = outputs.fused.len();
+        resize(&mut self.row_weights, rows);
+        self.row_weights.fill(A::one());
+        let multimodal = &targets.multimodal;
+        let multimodal = self.compare(&outputs.fused, multimodal.view(), fused)?;
+        terms.multimodal = multimodal.as_f64();
+        terms.total = multimodal.as_f64();
+
+        terms.unimodal.clear();
+        unimodal.resize_with(outputs.unimodal.len(), Default::default);
         let unimodal_weight = A::from_f64(self.unimodal_weight);
-        for (index, prediction) in outputs.unimodal.iter().enumerate() {
-            let weights = targets
-                .weights
-                .row(index)
-                .mapv(|weight| weight * unimodal_weight);
-            let (value, gradient) = self.compare(
-                prediction.view(),
-                targets.unimodal.row(index),
-                weights.view(),
-            )?;
+        for (index, (prediction, gradient)) in outputs.unimodal.iter().zip(unimodal).enumerate() {
+            assign(&mut self.row_weights, targets.weights.row(index));
+            self.row_weights *= unimodal_weight;
+            let value = self.compare(prediction, targets.unimodal.row(index), gradient)?;
             terms.total += value.as_f64();
-            terms
-                .unimodal
-                .push((self.modalities[index], value.as_f64()));
-            unimodal.push(gradient);
+            let modality = self.modalities[index];
+            terms.unimodal.push((modality, value.as_f64()));
         }
 
-        let mut shared: Vec<_> = outputs
-            .shared
-            .iter()
-            .map(|one| Array2::zeros(one.raw_dim()))
-            .collect();
+        shared.resize_with(outputs.shared.len(), Default::default);
+        for (gradient, features) in shared.iter_mut().zip(&outputs.shared) {
+            resize(gradient, features.raw_dim());
+            gradient.fill(A::zero());
+        }
+        terms.shared_information = 0.0;
+        terms.pairs.clear();
         if let Some(loss) = &mut self.shared_information
             && rows >= self.minimum_rows
         {
-            let features: Vec<_> = outputs.shared.iter().map(|one| one.view()).collect();
-            let value = loss.value_and_gradient(&features, &mut shared)?;
+            let none = ArrayView2::from_shape((0, 0), &[]).expect("no rows take no memory");
+            let features: [_; Modality::ALL.len()] = std::array::from_fn(|index| {
+                outputs.shared.get(index).map_or(none, |one| one.view())
+            });
+            let value = loss.value_and_gradient(&features[..outputs.shared.len()], shared)?;
             let weight = A::from_f64(self.shared_information_weight);
-            for gradient in &mut shared {
+            for gradient in shared {
                 *gradient *= weight;
             }
             terms.shared_information = (weight * value.total).as_f64();
             terms.total += terms.shared_information;
-            terms.pairs = value
-                .pairs
-                .iter()
-                .map(|pair| {
-                    let (left, right) = (self.modalities[pair.first], self.modalities[pair.second]);
-                    (left, right, pair.distance.as_f64())
-                })
-                .collect();
+            terms.pairs.extend(value.pairs.iter().map(|pair| {
+                let (left, right) = (self.modalities[pair.first], self.modalities[pair.second]);
+                (left, right, pair.distance.as_f64())
+            }));
         }
-        Ok((
-            terms,
-            OutputGradients {
-                fused,
-                unimodal,
-                shared,
-            },
-        ))
+        Ok(())
     }
 
+    /// One task, its rows weighted with `row_weights`.
     fn compare(
         &self,
-        scores: ArrayView1<A>,
+        scores: &Array1<A>,
         labels: ArrayView1<A>,
-        weights: ArrayView1<A>,
-    ) -> Result<(A, Array1<A>), NnError> {
+        gradient: &mut Array1<A>,
+    ) -> Result<A, NnError> {
+        resize(gradient, scores.len());
+        let (scores, weights) = (scores.view(), self.row_weights.view());
+        let gradient = gradient.view_mut();
         match self.task_loss {
-            TaskLoss::Absolute => weighted_l1(scores, labels, weights),
-            TaskLoss::Squared => weighted_squared_error(scores, labels, weights),
+            TaskLoss::Absolute => weighted_l1_into(scores, labels, weights, gradient),
+            TaskLoss::Squared => weighted_squared_error_into(scores, labels, weights, gradient),
         }
     }
 }

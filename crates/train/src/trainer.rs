@@ -3,16 +3,18 @@
 use std::fmt::Display;
 use std::sync::mpsc::sync_channel;
 
-use modalign_core::{ChaCha8Rng, Parameters, Store, Stream, rng};
-use modalign_data::{Batch, Split, epoch_order};
+use modalign_core::{ChaCha8Rng, Parameters, Path, Store, Stream, assign, rng};
+use modalign_data::{Batch, Sequences, Split, epoch_order};
+use modalign_encoders::{Encoder, Modality};
 use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
-use modalign_nn::{LinearWarmup, Optimizer, clip_gradient_norm, global_norm};
-use ndarray::{Array1, Array2, s};
+use modalign_nn::{LinearWarmup, Optimizer, scale_to_norm};
+use ndarray::{Array1, Array2, Array3, ArrayView3, s};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Accumulation, ExperimentConfig, TrainingConfig};
-use crate::model::{Input, Model};
+use crate::model::{Input, Model, ModelCache, OutputGradients, Outputs};
 use crate::objective::{Objective, Targets};
 use crate::prepared::{Preparation, PreparedData};
 use crate::{EpochRecord, Event, LabelMovement, LossTerms, Observer, StateKeeper, TrainError};
@@ -62,7 +64,23 @@ pub(crate) struct Trainer<'a> {
     position: Position,
     /// The rows in the order of the epoch under way; empty between epochs.
     order: Vec<usize>,
+    workspace: Workspace,
     observer: &'a dyn Observer,
+}
+
+/// Memory that every step uses again. What it holds between steps has no meaning.
+#[derive(Default)]
+struct Workspace {
+    /// The batch that is learned from, and the one that is gathered meanwhile.
+    batches: [Batch; 2],
+    targets: Targets<f32>,
+    /// `[M+1, B]`
+    labels: Array2<f32>,
+    cache: ModelCache<f32>,
+    outputs: Outputs<f32>,
+    output_gradients: OutputGradients<f32>,
+    terms: LossTerms,
+    squares: [Vec<f64>; 2],
 }
 
 /// Where a run stands, apart from its arrays.
@@ -150,6 +168,7 @@ impl<'a> Trainer<'a> {
                 noise: rng(run.seed, Stream::Dropout),
             },
             order: Vec::new(),
+            workspace: Workspace::default(),
             model,
             observer,
         })
@@ -174,6 +193,7 @@ impl<'a> Trainer<'a> {
                 best_loss: self.best_epoch().map(|best| best.valid_loss),
             });
         }
+        self.warm_up()?;
         while !self.is_finished() {
             self.epoch()?;
         }
@@ -235,32 +255,14 @@ impl<'a> Trainer<'a> {
         if self.order.is_empty() {
             self.order = epoch_order(self.data.train.len(), &mut self.position.order);
         }
-        let data = self.data;
         let order = self.order.clone();
-        let first = self.position.batches;
-        let batches = order.chunks(training.batch_size).skip(first);
-        if data.train.file_features.is_empty() {
-            let keys = data.keys();
-            for rows in batches {
-                self.step_of_epoch(epoch, data.train.batch(&keys, rows)?)?;
-            }
+        let batches = order
+            .chunks(training.batch_size)
+            .skip(self.position.batches);
+        if self.data.train.file_features.is_empty() {
+            self.steps_in_memory(epoch, batches)?;
         } else {
-            std::thread::scope(|scope| {
-                let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-                scope.spawn(move || {
-                    let keys = data.keys();
-                    for rows in batches {
-                        if sender.send(data.train.batch(&keys, rows)).is_err() {
-                            // The epoch has ended early.
-                            break;
-                        }
-                    }
-                });
-                for batch in receiver {
-                    self.step_of_epoch(epoch, batch?)?;
-                }
-                Ok::<_, TrainError>(())
-            })?;
+            self.steps_from_file(epoch, batches)?;
         }
 
         let (valid_loss, valid) = self.validate(epoch)?;
@@ -270,7 +272,7 @@ impl<'a> Trainer<'a> {
         let gradient_norm = std::mem::take(&mut position.gradient_norm);
         let record = EpochRecord {
             epoch,
-            train: std::mem::take(&mut position.train),
+            train: position.train.clone(),
             gradient_norm: if steps > 0 {
                 gradient_norm / steps as f64
             } else {
@@ -282,6 +284,7 @@ impl<'a> Trainer<'a> {
             label_updates: std::mem::take(&mut position.label_updates),
             labels: self.label_movement(),
         };
+        self.position.train.clear();
         self.position.batches = 0;
         self.order.clear();
         if record.is_best {
@@ -298,20 +301,125 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Learns from these batches; each is gathered while the one before is learned from.
+    fn steps_in_memory<'r>(
+        &mut self,
+        epoch: usize,
+        mut batches: impl Iterator<Item = &'r [usize]> + Send,
+    ) -> Result<(), TrainError> {
+        let (train, keys) = (&self.data.train, self.data.keys());
+        let [mut present, mut next] = std::mem::take(&mut self.workspace.batches);
+        let mut gather = |batch: &mut Batch| match batches.next() {
+            Some(rows) => train.batch_into(&keys, rows, batch).map(|()| true),
+            None => Ok(false),
+        };
+        let mut more = gather(&mut present)?;
+        while more {
+            let (learned, gathered) =
+                rayon::join(|| self.step_of_epoch(epoch, &present), || gather(&mut next));
+            learned?;
+            more = gathered?;
+            std::mem::swap(&mut present, &mut next);
+        }
+        self.workspace.batches = [present, next];
+        Ok(())
+    }
+
+    /// As [`steps_in_memory`](Self::steps_in_memory), with a thread of its own that waits for the
+    /// file.
+    fn steps_from_file<'r>(
+        &mut self,
+        epoch: usize,
+        batches: impl Iterator<Item = &'r [usize]> + Send,
+    ) -> Result<(), TrainError> {
+        let data = self.data;
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+            let (give_back, served) = sync_channel::<Batch>(BATCHES_AHEAD + 2);
+            scope.spawn(move || {
+                let keys = data.keys();
+                for rows in batches {
+                    let mut batch = served.try_recv().unwrap_or_default();
+                    let read = data.train.batch_into(&keys, rows, &mut batch);
+                    if sender.send(read.map(|()| batch)).is_err() {
+                        // The epoch has ended early.
+                        break;
+                    }
+                }
+            });
+            for batch in receiver {
+                let batch = batch?;
+                self.step_of_epoch(epoch, &batch)?;
+                // Without a taker, the last batches have been read.
+                let _ = give_back.try_send(batch);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes all the memory that a step needs: a pass over zeros of the size of the largest batch.
+    fn warm_up(&mut self) -> Result<(), TrainError> {
+        let encoders = self.model.branches().map(|(_, branch)| &branch.encoder);
+        let draws_tokens = |encoder| matches!(encoder, &Encoder::Bert(_));
+        if self.is_finished() || encoders.map(draws_tokens).any(|tokens| tokens) {
+            return Ok(());
+        }
+        let train = &self.data.train;
+        let rows = self.config.training.batch_size.min(train.len());
+        let largest = Batch {
+            rows: vec![0; rows],
+            sequences: self
+                .data
+                .keys()
+                .into_iter()
+                .filter_map(|key| train.extent(key))
+                .map(|[steps, width]| Sequences {
+                    values: Array3::zeros((rows, steps, width)),
+                    lengths: vec![steps; rows],
+                })
+                .collect(),
+            labels: Array1::zeros(rows),
+        };
+        let Workspace {
+            batches,
+            cache,
+            outputs,
+            output_gradients,
+            ..
+        } = &mut self.workspace;
+        let noise = &mut self.position.noise.clone();
+        let (inputs, count) = inputs(&largest);
+        self.model
+            .forward_into(&inputs[..count], noise, cache, outputs)?;
+        let zeros = |one: &Array2<f32>| Array2::zeros(one.raw_dim());
+        *output_gradients = OutputGradients {
+            fused: Array1::zeros(rows),
+            unimodal: vec![Array1::zeros(rows); outputs.unimodal.len()],
+            shared: outputs.shared.iter().map(zeros).collect(),
+        };
+        self.model
+            .backward_into(cache, output_gradients, &mut self.gradients.clone())?;
+        if train.file_features.is_empty() {
+            *batches = [largest.clone(), largest];
+        }
+        Ok(())
+    }
+
     /// Learns from the next batch of the epoch under way.
-    fn step_of_epoch(&mut self, epoch: usize, batch: Batch) -> Result<(), TrainError> {
+    fn step_of_epoch(&mut self, epoch: usize, batch: &Batch) -> Result<(), TrainError> {
         self.stop_if_interrupted()?;
         let training = &self.config.training;
         let index = self.position.batches;
         let weight = batch.rows.len() as f64 / self.order.len() as f64;
-        let (terms, update) = self.batch(epoch, index + 1, batch)?;
+        let update = self.batch(epoch, index + 1, batch)?;
+        let terms = &self.workspace.terms;
         self.observer.observe(&Event::Step {
             run: self.run.index,
             epoch,
             step: index + 1,
-            terms: &terms,
+            terms,
         });
-        self.position.train.accumulate(&terms, weight);
+        self.position.train.accumulate(terms, weight);
         self.position.label_updates += update;
 
         let accumulated = index % training.accumulation_steps + 1;
@@ -321,7 +429,20 @@ impl<'a> Trainer<'a> {
             self.position.steps += 1;
         }
         if last || accumulated == training.accumulation_steps {
-            self.gradients.set_zero();
+            let Model {
+                text,
+                audio,
+                vision,
+                fusion,
+            } = &mut self.gradients;
+            rayon::join(
+                || {
+                    [text, audio, vision]
+                        .into_iter()
+                        .for_each(|branch| branch.set_zero())
+                },
+                || fusion.set_zero(),
+            );
         }
         self.position.batches += 1;
         if let Some(keeper) = self.observer.keeper()
@@ -447,54 +568,84 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// One batch forward and backward, then the label generator, in the published order.
+    /// One batch forward and backward, and through the label generator, which takes the features as
+    /// the forward pass leaves them and the labels as the loss has used them. Leaves the terms of the
+    /// loss in the workspace.
     fn batch(
         &mut self,
         epoch: usize,
         number: usize,
-        batch: Batch,
-    ) -> Result<(LossTerms, UpdateReport), TrainError> {
+        batch: &Batch,
+    ) -> Result<UpdateReport, TrainError> {
         let rows = &batch.rows[..];
-        let multimodal = batch.labels;
-        let targets = match &self.labels {
-            Some((_, state)) => Targets {
-                multimodal,
-                unimodal: state.targets(rows)?.slice(s![1.., ..]).to_owned(),
-                weights: state.loss_weights(rows)?,
-            },
-            None => Targets::multimodal_only(multimodal, batch.sequences.len()),
-        };
-        let inputs: Vec<_> = batch.sequences.iter().map(Input::from).collect();
-        let (outputs, cache) = self.model.forward(&inputs, &mut self.position.noise)?;
-        let (terms, output_gradients) = self.objective.evaluate(&outputs, &targets)?;
-        for (term, value) in terms.named() {
+        let Workspace {
+            targets,
+            labels,
+            cache,
+            outputs,
+            output_gradients,
+            terms,
+            ..
+        } = &mut self.workspace;
+        assign(&mut targets.multimodal, batch.labels.view());
+        match &self.labels {
+            Some((_, state)) => {
+                state.targets_into(rows, labels)?;
+                assign(&mut targets.unimodal, labels.slice(s![1.., ..]));
+                state.loss_weights_into(rows, &mut targets.weights)?;
+            }
+            None => targets.set_multimodal_only(batch.sequences.len()),
+        }
+        let (inputs, count) = inputs(batch);
+        self.model
+            .forward_into(&inputs[..count], &mut self.position.noise, cache, outputs)?;
+        self.objective
+            .evaluate_into(outputs, targets, terms, output_gradients)?;
+        for (term, value) in self.workspace.terms.named() {
             self.require_finite(&term, value, epoch, number, rows)?;
         }
-        self.model
-            .backward(cache, &output_gradients, &mut self.gradients)?;
 
-        let mut report = UpdateReport::default();
-        if let Some((generator, state)) = &mut self.labels {
-            let features: Vec<_> = outputs.features.iter().map(|one| one.view()).collect();
-            report = generator.update(state, epoch, rows, &features)?;
-        }
-        Ok((terms, report))
+        let Workspace {
+            cache,
+            outputs,
+            output_gradients,
+            ..
+        } = &mut self.workspace;
+        let (model, gradients, generated) = (&self.model, &mut self.gradients, &mut self.labels);
+        let (learned, updated) = rayon::join(
+            || model.backward_into(cache, output_gradients, gradients),
+            || {
+                let Some((generator, state)) = generated else {
+                    return Ok(UpdateReport::default());
+                };
+                let features: [_; 1 + Modality::ALL.len()] = std::array::from_fn(|space| {
+                    outputs
+                        .features
+                        .get(space)
+                        .unwrap_or(&outputs.features[0])
+                        .view()
+                });
+                generator.update(state, epoch, rows, &features[..outputs.features.len()])
+            },
+        );
+        learned?;
+        Ok(updated?)
     }
 
     /// One optimiser step on the gradients of `accumulated` batches; returns their norm.
     fn step(&mut self, epoch: usize, batch: usize, accumulated: usize) -> Result<f64, TrainError> {
         if self.config.training.accumulation == Accumulation::Mean && accumulated > 1 {
             let scale = 1.0 / accumulated as f32;
-            for (_, mut gradient) in self.gradients.named_views_mut() {
-                gradient *= scale;
-            }
+            self.gradients
+                .visit_mut(&mut Path::default(), &mut |_, mut gradient| {
+                    gradient *= scale
+                });
         }
+        let norm = self.gradients.norm(&mut self.workspace.squares);
         let bound = self.config.training.clip_gradient_norm;
-        let norm = if bound > 0.0 {
-            clip_gradient_norm(&mut self.gradients, bound)
-        } else {
-            global_norm(&self.gradients)
-        };
+        if bound > 0.0 {
+            scale_to_norm(&mut self.gradients, norm, bound);
+        }
         let first = (batch - accumulated) * self.config.training.batch_size;
         let end = self
             .order
@@ -585,6 +736,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// The features of a batch, one entry a modality; the first ones count.
+fn inputs(batch: &Batch) -> ([Input<'_, f32>; Modality::ALL.len()], usize) {
+    let none = Input {
+        values: ArrayView3::from_shape((0, 0, 0), &[]).expect("no rows take no memory"),
+        lengths: &[],
+    };
+    let input = |index| batch.sequences.get(index).map_or(none, Input::from);
+    (std::array::from_fn(input), batch.sequences.len())
+}
+
 /// The course of the learning rates of a run that goes to its last epoch.
 fn schedule(training: &TrainingConfig, rows: usize) -> Option<LinearWarmup> {
     let batches = rows.div_ceil(training.batch_size);
@@ -627,11 +788,16 @@ pub(crate) fn predict(
     let rows: Vec<usize> = (0..split.len()).collect();
     let mut fused = Array1::zeros(rows.len());
     let mut unimodal = Array2::zeros((preparation.len(), rows.len()));
-    for chunk in rows.chunks(INFERENCE_BATCH) {
-        let batch = split.batch(&keys, chunk)?;
-        let inputs: Vec<_> = batch.sequences.iter().map(Input::from).collect();
-        let outputs = model.infer(&inputs)?;
-        for (position, &row) in chunk.iter().enumerate() {
+    let parts = rows
+        .par_chunks(INFERENCE_BATCH)
+        .map(|rows| {
+            let batch = split.batch(&keys, rows)?;
+            let (inputs, count) = inputs(&batch);
+            model.infer(&inputs[..count])
+        })
+        .collect::<Result<Vec<_>, TrainError>>()?;
+    for (rows, outputs) in rows.chunks(INFERENCE_BATCH).zip(parts) {
+        for (position, &row) in rows.iter().enumerate() {
             fused[row] = outputs.fused[position];
             for (modality, prediction) in outputs.unimodal.iter().enumerate() {
                 unimodal[[modality, row]] = prediction[position];
@@ -639,4 +805,57 @@ pub(crate) fn predict(
         }
     }
     Ok(SplitPredictions { fused, unimodal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+    use modalign_data::{GeneratedConfig, generate};
+    use modalign_metrics::Convention;
+    use std::hint::black_box;
+
+    /// All batches of an epoch in which labels are generated, the small one at its end included.
+    #[test]
+    fn a_warm_step_allocates_nothing() {
+        let counted = allocation_counter::measure(|| drop(black_box(vec![0_u8; 9])));
+        assert_eq!(counted.count_total, 1, "nothing is counted");
+        let generated = GeneratedConfig {
+            train_rows: 200,
+            valid_rows: 8,
+            test_rows: 8,
+            ..GeneratedConfig::default()
+        };
+        let dataset = generate(&generated).unwrap().dataset;
+        let modalign = ExperimentConfig::default();
+        let mut self_mm = ExperimentConfig::recipe(Recipe::SelfMm, Convention::Mosi);
+        self_mm.objective.shared_information_weight = 1.0;
+        for config in [modalign, self_mm] {
+            let data = PreparedData::new(&config, &dataset).unwrap();
+            let run = RunId {
+                index: 0,
+                runs: 1,
+                name: "seed 1111",
+                seed: 1111,
+            };
+            let steps = || {
+                let mut trainer = Trainer::new(&config, &data, run, &()).unwrap();
+                trainer.warm_up().unwrap();
+                trainer.epoch().unwrap();
+                trainer.epoch().unwrap();
+                trainer.order = epoch_order(data.train.len(), &mut trainer.position.order);
+                let (order, keys) = (trainer.order.clone(), data.keys());
+                let mut batch = std::mem::take(&mut trainer.workspace.batches[0]);
+                let step = |rows: &[usize]| {
+                    data.train.batch_into(&keys, rows, &mut batch).unwrap();
+                    trainer.step_of_epoch(3, &batch).unwrap();
+                };
+                let batches = order.chunks(config.training.batch_size);
+                allocation_counter::measure(|| batches.for_each(step)).count_total
+            };
+            // On the thread that counts.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+            assert_eq!(pool.unwrap().install(steps), 0);
+        }
+    }
 }

@@ -50,6 +50,34 @@ fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
         .install(work)
 }
 
+/// One run, so that threads share its steps, with layers that are large enough to be shared out.
+#[test]
+fn threads_within_a_step_change_no_bit() {
+    let mut generated = GeneratedConfig {
+        train_rows: 72,
+        valid_rows: 8,
+        test_rows: 8,
+        ..GeneratedConfig::default()
+    };
+    generated.text.width = 768;
+    generated.audio.width = 30;
+    generated.audio.steps = 60;
+    let data = generate(&generated).unwrap().dataset;
+    for recipe in [Recipe::Modalign, Recipe::SelfMm] {
+        let mut config = config(recipe);
+        config.seeds.truncate(1);
+        config.objective.shared_information_weight = 1.0;
+        config.training.batch_size = 32;
+        config.training.accumulation_steps = 1;
+        let runs =
+            [1, 2, 3].map(|threads| on_threads(threads, || run(&config, &data, &()).unwrap()));
+        for other in &runs[1..] {
+            assert_eq!(weights(&runs[0]), weights(other), "{recipe:?}");
+            assert_eq!(runs[0].runs[0].history, other.runs[0].history);
+        }
+    }
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let data = data();

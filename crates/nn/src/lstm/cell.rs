@@ -234,15 +234,20 @@ impl<A: Scalar> Cell<A> {
         self.weight_hh.ncols()
     }
 
-    /// A tape for the rows of a packing with the weights in it and zeros as first state, its input
-    /// yet to be written. What only the backward pass needs has no room unless `record` is set.
-    pub(super) fn take_tape(&self, packing: &Packing, record: bool) -> Tape<A> {
+    /// A tape that has served, if there is one.
+    pub(super) fn spare_tape(&self) -> Tape<A> {
         let spare = self
             .spare
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        let mut tape = spare.unwrap_or_default();
+        spare.unwrap_or_default()
+    }
+
+    /// Makes a tape ready for the rows of a packing, with the weights in it and zeros as first state,
+    /// its input yet to be written. What only the backward pass needs has no room unless `record` is
+    /// set.
+    pub(super) fn prepare(&self, tape: &mut Tape<A>, packing: &Packing, record: bool) {
         let (inputs, size, lanes) = (self.input_size(), self.hidden_size(), lanes::<A>());
         let form = Form {
             inputs,
@@ -297,7 +302,6 @@ impl<A: Scalar> Cell<A> {
                 }
             }
         }
-        tape
     }
 
     /// Keeps the memory of a tape that has served.
@@ -328,9 +332,14 @@ impl<A: Scalar> Cell<A> {
 
     /// Goes back over all steps. Turns the gates of the tape into their gradients, its state from the
     /// gradient in the last state of every row into that in its first (which is meaningful if the
-    /// state was given), and sums up the gradients of the weights.
-    pub(super) fn run_back(packing: &Packing, tape: &mut Tape<A>) {
-        dispatch(Backward { packing }, tape);
+    /// state was given), and sums up the gradients of the weights. Those of the gates may be missing
+    /// where they have vanished unless `input_gradient` is set.
+    pub(super) fn run_back(packing: &Packing, tape: &mut Tape<A>, input_gradient: bool) {
+        let pass = Backward {
+            packing,
+            input_gradient,
+        };
+        dispatch(pass, tape);
     }
 
     /// Adds the gradients of all weights to `grads`, after [`run_back`](Self::run_back).

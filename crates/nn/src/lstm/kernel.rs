@@ -135,9 +135,11 @@ impl<R: Registers> Step<'_, R> {
 
 /// All steps backward: the gates become the gradients in their sums, `h` and `c` of the tape turn
 /// from the gradient in the last state of every row into that in its first, and `dweights` is
-/// written.
+/// written. Steps before the one where all gradients have vanished are left out.
 pub(super) struct Backward<'a> {
     pub(super) packing: &'a Packing,
+    /// Whether the gates' gradients are needed in all steps.
+    pub(super) input_gradient: bool,
 }
 
 impl Pass for Backward<'_> {
@@ -195,6 +197,15 @@ impl Pass for Backward<'_> {
                     };
                 }
                 summed = lines.start;
+                let zero = R::Scalar::from_f64(0.0);
+                let vanished = |state: &[R::Scalar]| state.iter().all(|&x| x == zero);
+                if tape.dhidden.is_empty() && vanished(&tape.h) && vanished(&tape.c) {
+                    // Nothing reaches the steps before.
+                    if self.input_gradient {
+                        tape.gates[..4 * numbers.start].fill(zero);
+                    }
+                    break;
+                }
             }
         }
     }
@@ -245,7 +256,7 @@ impl<R: Registers> StepBack<'_, R> {
                 registers.sub_mul(dg, registers.mul(dg, g), g),
                 registers.sub_mul(d_o, d_o, o),
             ];
-            self.dc[place] = registers.mul(dc, f);
+            self.dc[place] = registers.flush(registers.mul(dc, f));
         }
         if self.product {
             let mut chunk = 0;
@@ -281,7 +292,10 @@ impl<R: Registers> StepBack<'_, R> {
             }
         }
         for (row, sums) in sums.into_iter().enumerate() {
-            self.dh[(first + row) * self.chunks + chunk..][..CHUNKS].copy_from_slice(&sums);
+            let dh = &mut self.dh[(first + row) * self.chunks + chunk..][..CHUNKS];
+            for (dh, sum) in dh.iter_mut().zip(sums) {
+                *dh = registers.flush(sum);
+            }
         }
         CHUNKS
     }

@@ -23,15 +23,6 @@ pub(super) struct Packing {
 const GROUP_ROWS: usize = 16;
 
 impl Packing {
-    /// The packings of a batch whose rows have these lengths, at least one.
-    pub(super) fn of_batch(lengths: &[usize], steps: usize) -> Result<Vec<Self>, NnError> {
-        let mut packings = vec![Self::default(); Self::groups(lengths.len())];
-        for (group, packing) in packings.iter_mut().enumerate() {
-            packing.set(lengths, steps, group)?;
-        }
-        Ok(packings)
-    }
-
     /// How many packings a batch has.
     pub(super) fn groups(batch: usize) -> usize {
         batch.div_ceil(GROUP_ROWS).max(1)
@@ -113,10 +104,9 @@ impl Packing {
 
     /// The line of every row's sequence read from its last step to its first: line `i` of the
     /// mirrored layout is line `mirror()[i]` of this one, and the other way round.
-    pub(super) fn mirror(&self) -> Vec<usize> {
+    pub(super) fn mirror(&self) -> impl Iterator<Item = usize> {
         self.places()
             .map(|(step, place)| self.offsets[self.mirrored(step, place)] + place)
-            .collect()
     }
 
     /// Which step of the row at a place is as far from its end as `step` is from its start.
@@ -129,8 +119,16 @@ impl Packing {
 mod tests {
     use super::*;
 
+    fn of_batch(lengths: &[usize], steps: usize) -> Result<Vec<Packing>, NnError> {
+        let mut packings = vec![Packing::default(); Packing::groups(lengths.len())];
+        for (group, packing) in packings.iter_mut().enumerate() {
+            packing.set(lengths, steps, group)?;
+        }
+        Ok(packings)
+    }
+
     fn packing(lengths: &[usize], steps: usize) -> Packing {
-        let packings = Packing::of_batch(lengths, steps).unwrap();
+        let packings = of_batch(lengths, steps).unwrap();
         assert_eq!(packings.len(), 1);
         packings.into_iter().next().unwrap()
     }
@@ -143,7 +141,7 @@ mod tests {
             .map(|(step, place)| 10 * packing.rows()[place] + step)
             .collect();
         assert_eq!(lines, [10, 30, 0, 11, 31, 12]);
-        let mirror = packing.mirror();
+        let mirror: Vec<_> = packing.mirror().collect();
         let mirrored: Vec<_> = mirror.iter().map(|&line| lines[line]).collect();
         assert_eq!(mirrored, [12, 31, 0, 11, 30, 10]);
         let twice: Vec<_> = mirror.iter().map(|&line| mirrored[line]).collect();
@@ -153,7 +151,7 @@ mod tests {
     #[test]
     fn groups_have_every_row_once_and_about_as_many_lines() {
         let lengths: Vec<usize> = (0..50).map(|row| (7 * row) % 31).collect();
-        let packings = Packing::of_batch(&lengths, 31).unwrap();
+        let packings = of_batch(&lengths, 31).unwrap();
         assert_eq!(packings.len(), 4);
         let mut rows: Vec<_> = packings.iter().flat_map(Packing::rows).copied().collect();
         rows.sort_unstable();
@@ -169,7 +167,7 @@ mod tests {
         assert_eq!(packing(&[], 3).lines(), 0);
         assert_eq!(packing(&[0, 0], 0).lines(), 0);
         assert_eq!(
-            Packing::of_batch(&[2, 4], 3).unwrap_err(),
+            of_batch(&[2, 4], 3).unwrap_err(),
             NnError::Length {
                 operation: "lstm",
                 row: 1,

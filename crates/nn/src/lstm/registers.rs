@@ -43,6 +43,15 @@ pub(super) trait Registers: Copy {
     fn sub_mul(self, c: Self::Register, a: Self::Register, b: Self::Register) -> Self::Register;
     fn sigmoid(self, x: Self::Register) -> Self::Register;
     fn tanh(self, x: Self::Register) -> Self::Register;
+    /// Zero in the place of numbers below [`tiny`].
+    fn flush(self, x: Self::Register) -> Self::Register;
+}
+
+/// Gradients below this magnitude, 1.6e-30 for `f32`, count as zero. They change no digit of a sum with
+/// those of the last steps, and would go on to halve to numbers with less than full precision, which
+/// processors take a hundred times as long for, and which rounding keeps from ever reaching zero.
+fn tiny<A: Scalar>() -> A {
+    A::min_positive_value() * A::from_f64(f64::from(1_u32 << 27))
 }
 
 /// A pass of one tape on any registers.
@@ -184,6 +193,13 @@ impl<S: Simd> Registers for Single<S> {
     }
 
     #[inline(always)]
+    fn flush(self, x: S::f32s) -> S::f32s {
+        let simd = self.0;
+        let is_tiny = simd.less_than_f32s(simd.abs_f32s(x), simd.splat_f32s(tiny()));
+        simd.select_f32s(is_tiny, simd.splat_f32s(0.0), x)
+    }
+
+    #[inline(always)]
     fn tanh(self, x: S::f32s) -> S::f32s {
         let simd = self.0;
         let sign = simd.and_f32s(x, simd.splat_f32s(-0.0));
@@ -255,6 +271,11 @@ impl<A: Scalar> Registers for Portable<A> {
     #[inline(always)]
     fn tanh(self, x: Self::Register) -> Self::Register {
         x.map(|x| x.tanh())
+    }
+
+    #[inline(always)]
+    fn flush(self, x: Self::Register) -> Self::Register {
+        x.map(|x| if x.abs() < tiny() { A::zero() } else { x })
     }
 }
 
