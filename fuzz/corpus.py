@@ -5,6 +5,7 @@
 Needs numpy. Inputs that a fuzzer found lie beside them under names that begin with `found`.
 """
 
+import hashlib
 import io
 import json
 import pickle
@@ -175,6 +176,33 @@ def train(program, folder, name, *arguments):
     return (folder / name / "best.safetensors").read_bytes()
 
 
+def resized(checkpoint, old, new):
+    """The checkpoint with another configuration and a checksum that fits, as `Store` has it."""
+    length = struct.unpack("<Q", checkpoint[:8])[0]
+    header, body = json.loads(checkpoint[8 : 8 + length]), checkpoint[8 + length :]
+    metadata = json.loads(header.pop("__metadata__")["modalign"])
+    del metadata["sha256"]
+    metadata["config"] = metadata["config"].replace(old, new)
+    hash = hashlib.sha256()
+
+    def add(part):
+        hash.update(struct.pack("<Q", len(part)) + part)
+
+    add(struct.pack("<Q", len(metadata)))
+    for key in sorted(metadata):
+        add(key.encode())
+        add(metadata[key].encode())
+    for name in sorted(header):
+        start, end = header[name]["data_offsets"]
+        add(name.encode())
+        add(f"{header[name]['dtype']} {header[name]['shape']}".encode())
+        add(body[start:end])
+    metadata["sha256"] = hash.hexdigest()
+    text = json.dumps({"__metadata__": {"modalign": json.dumps(metadata, separators=(",", ":"))}} | header)
+    text += " " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text.encode() + body
+
+
 def checkpoints(program):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -198,17 +226,9 @@ def checkpoints(program):
         save("checkpoint/vision.safetensors", best)
 
         # The same configuration with sizes that no file of this length holds.
-        length = struct.unpack("<Q", best[:8])[0]
-        header = json.loads(best[8 : 8 + length])
-        for name, old, new in [
-            ("hidden", '\\"hidden_size\\":2', '\\"hidden_size\\":2000000000000'),
-            ("head", '\\"hidden_size\\":2', '\\"hidden_size\\":9223372036854775807'),
-        ]:
-            text = json.dumps(header, separators=(",", ":")).replace(old.replace('\\"', '\\\\\\"'),
-                                                                     new.replace('\\"', '\\\\\\"'))
-            text += " " * (-len(text) % 8)
-            save(f"checkpoint/large_{name}.safetensors",
-                 struct.pack("<Q", len(text)) + text.encode() + best[8 + length :])
+        for name, size in [("hidden", 2 * 10**12), ("head", 2**63 - 1)]:
+            wrong = resized(best, '"hidden_size":2', f'"hidden_size":{size}')
+            save(f"checkpoint/large_{name}.safetensors", wrong)
         save("checkpoint/header_beyond_end.safetensors", struct.pack("<Q", 1 << 40) + b"{}")
 
         config = subprocess.run([program, "config"], check=True, capture_output=True).stdout

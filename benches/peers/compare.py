@@ -18,6 +18,10 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+# Layers, width, heads and inner width of two encoders, with texts of 50 tokens, and of 10 to 50.
+TEXT_ENCODERS = [
+    (*size, shortest) for size in [(6, 384, 12, 1536), (12, 768, 12, 3072)] for shortest in (50, 10)
+]
 SHAPES = [(32, 32), (32, 128), (32, 768), (128, 128), (512, 256), (2048, 768), (8192, 1024)]
 
 # What is timed: operation, type, extents. The first competitor is the one the others are divided by.
@@ -30,6 +34,10 @@ CASES = [
         ("loss_gradient", "f32"),
     ]
     for shape in SHAPES
+] + [
+    (operation, "f32", shape)
+    for operation in ["text_encoder", "text_gradient", "text_gradient_dropout", "text_step"]
+    for shape in TEXT_ENCODERS
 ]
 LOSS = [
     ("modalign", "modalign"),
@@ -40,6 +48,7 @@ LOSS = [
     ("python", "gram"),
     ("python", "compile"),
 ]
+TEXT = [("modalign", "modalign"), ("python", "transformers")]
 COMPETITORS = {
     "covariance": [
         ("modalign", "modalign"),
@@ -54,6 +63,10 @@ COMPETITORS = {
     ],
     "loss": LOSS,
     "loss_gradient": LOSS,
+    "text_encoder": TEXT,
+    "text_gradient": TEXT,
+    "text_gradient_dropout": TEXT,
+    "text_step": TEXT,
 }
 
 

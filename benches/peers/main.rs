@@ -2,11 +2,14 @@
 //! `operation formulation type seconds extent...`, the answer the seconds a call of every sample.
 
 mod covariance;
+mod text_encoder;
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write, stdin, stdout};
 
 use modalign_benches::Sampled;
+
+use self::text_encoder::{Work, text_encoder};
 
 fn prepare(
     operation: &str,
@@ -19,6 +22,10 @@ fn prepare(
         ("covariance", "f64") => covariance::covariance_f64(formulation, extents),
         ("loss", "f32") => covariance::loss::<f32>(formulation, extents, false),
         ("loss_gradient", "f32") => covariance::loss::<f32>(formulation, extents, true),
+        ("text_encoder", "f32") => text_encoder(formulation, extents, Work::Forward),
+        ("text_gradient", "f32") => text_encoder(formulation, extents, Work::Both(0.0)),
+        ("text_gradient_dropout", "f32") => text_encoder(formulation, extents, Work::Both(0.1)),
+        ("text_step", "f32") => text_encoder(formulation, extents, Work::Step),
         _ => None,
     }
 }

@@ -8,8 +8,9 @@ import sys
 
 import covariance
 import sampling
+import text_encoder
 
-OPERATIONS = covariance.OPERATIONS
+OPERATIONS = covariance.OPERATIONS | text_encoder.OPERATIONS
 
 
 def main():

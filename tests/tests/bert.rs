@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use modalign_core::{Parameters, Stream, rng};
 use modalign_encoders::{
-    BertConfig, BertEncoder, EncodedTexts, Pooling, TextTokenizer, TokenBatch, hugging_face_name,
+    Architecture, BertConfig, BertEncoder, EncodedTexts, Pooling, TextTokenizer, TokenBatch,
+    hugging_face_name,
 };
 use modalign_nn::{Activation, TransformerConfig, TransformerLayer};
 use modalign_oracle_tests::{Fixture, assert_close, fixtures};
@@ -326,7 +327,7 @@ fn model_gradients(fixture: &Fixture) {
             .count();
         assert_eq!(views.len(), expected);
         for (own, view) in views {
-            let name = hugging_face_name(&own);
+            let name = hugging_face_name(Architecture::Bert, &own);
             let expected = fixture.array(&format!("g/{name}"));
             if own.ends_with("key.bias") {
                 // 0 in exact arithmetic.

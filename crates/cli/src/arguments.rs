@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use modalign::encoders::Modality;
@@ -91,16 +92,26 @@ pub struct SettingsArguments {
     pub vision_features: Option<String>,
 
     /// Seeds, one run each, such as 1111,1112
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = whole::<u64>)]
     pub seeds: Option<Vec<u64>>,
 
     /// Last epoch, if early stopping has not come first
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub epochs: Option<usize>,
 
     /// Any key of the configuration, such as training.batch_size=64; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub set: Vec<Assignment>,
+}
+
+fn whole<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a whole number, 0 or above")
+}
+
+fn positive(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a whole number, 1 or above")
 }
 
 /// One `--set`.
@@ -145,7 +156,7 @@ pub struct ResumeArguments {
     pub resume: Option<PathBuf>,
 
     /// Keep the state after every N batches too, not after epochs alone
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub keep_every: Option<NonZeroUsize>,
 }
 

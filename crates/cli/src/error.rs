@@ -64,8 +64,11 @@ pub enum CliError {
     Interrupted { path: PathBuf },
     /// A training that stopped for another reason, after a state was kept.
     #[error("{error}; what was done until then is kept in {}, go on with --resume", path.display())]
-    Stopped {
-        path: PathBuf,
+    Stopped { path: PathBuf, error: Box<CliError> },
+    /// A training that diverged after its model had been better.
+    #[error("{error}; its best model so far is {}", best.display())]
+    Diverged {
+        best: PathBuf,
         error: Box<TrainError>,
     },
     /// A gradient that is wrong.
@@ -108,11 +111,14 @@ impl CliError {
             | Self::Resume { .. }
             | Self::Threads { .. }
             | Self::Line { .. } => 2,
-            Self::Train(TrainError::NotFinite { .. } | TrainError::Keep { .. }) => 1,
+            Self::Train(TrainError::Diverged { .. } | TrainError::Keep { .. }) => 1,
             Self::Interrupted { .. } => INTERRUPTED,
             Self::Train(_) => 2,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Stopped { .. } | Self::Gradient { .. } | Self::Signal { .. } => 1,
+            Self::Stopped { .. }
+            | Self::Diverged { .. }
+            | Self::Gradient { .. }
+            | Self::Signal { .. } => 1,
             Self::Write { .. } | Self::Output(_) | Self::Plot(_) | Self::Format { .. } => 1,
         }
     }

@@ -98,6 +98,10 @@ const KEYS: &[Key] = &[
         "text_model.weight_decay",
         "weight decay of what is trained, biases and norms excepted, 0 or above",
     ),
+    key(
+        "text_model.recompute_layers",
+        "whether training keeps the layers' inputs alone: less memory, more time, the same results",
+    ),
     optional(
         "text_model.cache",
         "\"runs/.text-vectors\"",

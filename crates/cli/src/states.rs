@@ -381,6 +381,10 @@ fn read(path: &Path) -> Result<Option<(u64, Store)>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    parse(&bytes, path).map(Some)
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<(u64, Store), String> {
     let end = bytes.iter().take(128).position(|&byte| byte == b'\n');
     let (line, body) = end
         .map(|end| (&bytes[..end], &bytes[end + 1..]))
@@ -399,7 +403,7 @@ fn read(path: &Path) -> Result<Option<(u64, Store)>, String> {
         ));
     }
     let store = Store::from_bytes(body, path).map_err(|error| error.to_string())?;
-    Ok(Some((generation, store)))
+    Ok((generation, store))
 }
 
 fn hash_of(path: &Path) -> Result<String, CliError> {
@@ -417,4 +421,33 @@ fn file_hash(path: &Path) -> io::Result<String> {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let mut store = Store::default();
+        store.insert("a", &array![1.0_f32, -2.5]);
+        store.metadata.insert("b".to_owned(), "c".to_owned());
+        let body = store.to_bytes().unwrap();
+        let head = head(7);
+        let mut bytes = format!("{head}{}\n", checksum(&head, &body)).into_bytes();
+        bytes.extend(body);
+        let path = Path::new("seed-1.a.state");
+        let (generation, found) = parse(&bytes, path).unwrap();
+        assert_eq!((generation, found.names().count()), (7, 1));
+        for at in 0..bytes.len() {
+            assert!(parse(&bytes[..at], path).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let error = parse(&damaged, path).expect_err("a bit is flipped");
+                assert!(error.starts_with("damaged: expected "), "{at}: {error}");
+            }
+        }
+    }
 }

@@ -4,116 +4,21 @@
 
 #[path = "cli/bad_inputs.rs"]
 mod bad_inputs;
+#[path = "cli/place.rs"]
+mod place;
 #[path = "cli/resume.rs"]
 mod resume;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use modalign::data::{Dataset, GeneratedConfig, ReadOptions, Split, generate, read, write_npz};
+use modalign::data::{Dataset, ReadOptions, Split, read};
 use ndarray::{Array3, Axis, s};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A folder to run the program in.
-struct Place(TempDir);
-
-impl Place {
-    fn empty() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    /// With `small.npz` in it.
-    fn with_data() -> Self {
-        let place = Self::empty();
-        place.write("small.npz", &small());
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_modalign"));
-        command
-            .args(line.split_whitespace())
-            .current_dir(self.0.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        self.command(line).output().unwrap()
-    }
-
-    /// Runs, wants success, and gives back standard output.
-    fn succeed(&self, line: &str) -> String {
-        let output = self.run(line);
-        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// Runs, wants exit code 2 and one error without a panic, and gives the error back.
-    fn refuse(&self, line: &str) -> String {
-        let output = self.run(line);
-        let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{line}: {error}");
-        assert!(output.stdout.is_empty(), "{line}: {}", text(&output.stdout));
-        assert!(!error.contains("panicked"), "{line}: {error}");
-        let mut errors = error.lines().filter(|line| line.starts_with("error: "));
-        let first = errors.next().unwrap_or_default().to_owned();
-        assert!(
-            !first.is_empty() && errors.next().is_none(),
-            "{line}: {error}"
-        );
-        first
-    }
-
-    fn write(&self, name: &str, dataset: &Dataset) {
-        write_npz(self.path(name), dataset).unwrap();
-    }
-
-    fn write_text(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(&self.read(name)).unwrap()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Few rows, but all that real data have.
-fn small() -> Dataset {
-    let mut config = GeneratedConfig {
-        train_rows: 80,
-        valid_rows: 30,
-        test_rows: 40,
-        ..GeneratedConfig::default()
-    };
-    config.text.width = 12;
-    config.audio.steps = 6;
-    config.vision.steps = 5;
-    generate(&config).unwrap().dataset
-}
-
-/// The small data with something changed.
-fn changed(change: impl FnOnce(&mut Dataset)) -> Dataset {
-    let mut dataset = small();
-    change(&mut dataset);
-    dataset
-}
+use place::*;
 
 fn splits(dataset: &mut Dataset) -> [&mut Split; 3] {
     [&mut dataset.train, &mut dataset.valid, &mut dataset.test]
@@ -122,24 +27,6 @@ fn splits(dataset: &mut Dataset) -> [&mut Split; 3] {
 /// A training that takes a moment.
 fn quick(more: &str) -> String {
     format!("train --data small.npz --seeds 1,2 --epochs 3 {more}")
-}
-
-/// Every file below a folder with its bytes.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap().to_owned();
-                found.insert(name, fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 #[test]
@@ -207,6 +94,9 @@ fn training_prints_a_table_and_writes_a_folder() {
 
     let report = place.read("runs/small-1/report.html");
     assert!(report.matches("<svg").count() >= 10 && report.contains("Predicted against true"));
+    assert!(report.contains("Gradient norm"));
+    let header = place.read("runs/small-1/history.csv");
+    assert!(header.lines().next().unwrap().contains(",gradient_norm,"));
     let report = report.replace("http://www.w3.org/2000/svg", "");
     for outside in ["http://", "https://", "<script", "<link", "src="] {
         assert!(!report.contains(outside), "{outside}");

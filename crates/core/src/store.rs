@@ -7,6 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use ndarray::{ArrayBase, ArrayD, Data, Dimension, IxDyn};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{Element, Parameters, Path, Scalar, write_atomically};
@@ -57,7 +58,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file is not a well-formed safetensors file.
-    #[error("{}: not a valid safetensors file: {source}", path.display())]
+    #[error("{}: not a valid safetensors file: {}", path.display(), described(source))]
     Format {
         /// The file.
         path: PathBuf,
@@ -104,6 +105,24 @@ pub enum StoreError {
         /// The element type in the file.
         found: Dtype,
     },
+}
+
+/// What is wrong with a file, and what was expected of it.
+fn described(error: &SafeTensorError) -> String {
+    let sentence = match error {
+        SafeTensorError::HeaderTooSmall => "expected the 8 bytes of a header's length, found fewer",
+        SafeTensorError::HeaderTooLarge => {
+            "expected a header's length in its first 8 bytes, found one beyond 100 MB"
+        }
+        SafeTensorError::InvalidHeaderLength => {
+            "expected a whole header, found the end of the file"
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "expected as many bytes as the header describes, found another number"
+        }
+        error => return error.to_string(),
+    };
+    sentence.to_owned()
 }
 
 impl Store {
@@ -187,6 +206,44 @@ impl Store {
             })
             .collect::<Result<Vec<_>, SafeTensorError>>()?;
         serialize(views, &self.metadata)
+    }
+
+    /// SHA-256 over all metadata and all arrays with their names, types and shapes, in hexadecimal.
+    /// Equal stores have equal sums, whatever file they come from.
+    ///
+    /// ```
+    /// use modalign_core::Store;
+    /// use ndarray::array;
+    ///
+    /// let mut store = Store::default();
+    /// store.insert("a", &array![1.0_f32]);
+    /// let sum = store.checksum();
+    /// assert_eq!(sum.len(), 64);
+    /// store.insert("a", &array![1.0_f32 + f32::EPSILON]);
+    /// assert_ne!(store.checksum(), sum);
+    /// ```
+    #[must_use]
+    pub fn checksum(&self) -> String {
+        let mut hash = Sha256::new();
+        // Lengths go before contents, so that no two stores make the same sequence of bytes.
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(&(self.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &self.metadata {
+            add(key.as_bytes());
+            add(value.as_bytes());
+        }
+        for (name, tensor) in &self.tensors {
+            add(name.as_bytes());
+            add(format!("{} {:?}", tensor.dtype, tensor.shape).as_bytes());
+            add(&tensor.bytes);
+        }
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Adds an array, replacing one of the same name.

@@ -3,6 +3,7 @@ use ndarray::{Array1, Axis, s};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
+use crate::dataset::SPLIT;
 use crate::{DataError, Sequences, Split};
 
 /// B rows of a split, ready for a model.
@@ -24,7 +25,9 @@ impl Split {
     ///
     /// [`DataError::UnknownFeature`] (call [`feature`](Self::feature) for each key to know it
     /// before training starts), [`DataError::Row`] for a row that is not there, and
-    /// [`DataError::NoRows`] for none; [`DataError::Io`] for features that stay in a file.
+    /// [`DataError::NoRows`] for none; [`DataError::RowCount`], [`DataError::Lengths`] or
+    /// [`DataError::Length`] for a feature that does not suit the split; [`DataError::Io`] for features
+    /// that stay in a file.
     ///
     /// ```
     /// use modalign_data::{GeneratedConfig, generate};
@@ -63,8 +66,16 @@ impl Split {
         batch.sequences.resize_with(keys.len(), Sequences::default);
         for (key, target) in keys.iter().zip(&mut batch.sequences) {
             match self.file_features.get(key.as_ref()) {
-                Some(sequences) => sequences.read_into(rows, target)?,
-                None => gather(self.feature(key.as_ref())?, rows, target),
+                Some(sequences) => {
+                    self.check_count(SPLIT, key.as_ref(), sequences.len())?;
+                    sequences.read_into(rows, target)?;
+                }
+                None => {
+                    let sequences = self.feature(key.as_ref())?;
+                    self.check_count(SPLIT, key.as_ref(), sequences.len())?;
+                    sequences.check(SPLIT, key.as_ref(), rows.iter().copied())?;
+                    gather(sequences, rows, target);
+                }
             }
         }
         resize(&mut batch.labels, rows.len());

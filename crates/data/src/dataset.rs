@@ -4,6 +4,9 @@ use num_traits::Zero;
 
 use crate::{DataError, FileSequences};
 
+/// What errors call a split whose name is not known.
+pub(crate) const SPLIT: &str = "split";
+
 /// Training, validation and test samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
@@ -48,15 +51,27 @@ pub struct Sequences {
 }
 
 impl Dataset {
+    /// Checks that every split holds together; what the readers of this crate return does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Split::validate`], naming the split.
+    pub fn validate(&self) -> Result<(), DataError> {
+        self.train.validate("train")?;
+        self.valid.validate("valid")?;
+        self.test.validate("test")
+    }
+
     /// All three splits as one, for cross-validation: train, then valid, then test.
     ///
     /// Shorter sequences are padded at the back. What not every split has is left out.
     ///
     /// # Errors
     ///
-    /// [`DataError::Width`] if a feature differs in width between the splits; the readers of this
-    /// crate return no such data set.
+    /// [`DataError::Width`] if a feature differs in width between the splits, and as
+    /// [`validate`](Self::validate); the readers of this crate return no such data set.
     pub fn pool(&self) -> Result<Split, DataError> {
+        self.validate()?;
         let splits = [&self.train, &self.valid, &self.test];
         let same_width = |key: &str, widths: [usize; 3]| {
             let parts = widths.into_iter().zip(["train", "valid", "test"]);
@@ -121,12 +136,74 @@ impl Split {
         self.labels.is_empty()
     }
 
+    /// Checks that everything has as many rows as there are labels, and that no length is beyond the
+    /// steps. `name` is what errors call the split.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::RowCount`], [`DataError::Length`], or [`DataError::Shape`] for tokens without
+    /// three planes.
+    ///
+    /// ```
+    /// use modalign_data::{GeneratedConfig, generate};
+    ///
+    /// let mut train = generate(&GeneratedConfig::default())?.dataset.train;
+    /// train.validate("train")?;
+    /// train.features["audio"].lengths[7] = 1000;
+    /// let error = train.validate("train").unwrap_err().to_string();
+    /// assert!(error.starts_with("train/audio: row 7 has length 1000, but there are "));
+    /// # Ok::<(), modalign_data::DataError>(())
+    /// ```
+    pub fn validate(&self, name: &str) -> Result<(), DataError> {
+        let count = |key: &str, found| self.check_count(name, key, found);
+        count("id", self.id.len())?;
+        if let Some(texts) = &self.raw_text {
+            count("raw_text", texts.len())?;
+        }
+        if let Some(tokens) = &self.text_bert {
+            count("text_bert", tokens.len_of(Axis(0)))?;
+            if tokens.len_of(Axis(1)) != 3 {
+                return Err(DataError::Shape {
+                    split: name.to_owned(),
+                    key: "text_bert".to_owned(),
+                    expected: "[N, 3, L]",
+                    found: tokens.shape().to_vec(),
+                });
+            }
+        }
+        for (key, sequences) in &self.features {
+            count(key, sequences.len())?;
+            sequences.check(name, key, 0..sequences.len())?;
+        }
+        for (key, sequences) in &self.file_features {
+            count(key, sequences.len())?;
+        }
+        for (key, labels) in &self.unimodal_labels {
+            count(key, labels.len())?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless an array has a row a label.
+    pub(crate) fn check_count(&self, name: &str, key: &str, found: usize) -> Result<(), DataError> {
+        if found == self.len() {
+            return Ok(());
+        }
+        Err(DataError::RowCount {
+            split: name.to_owned(),
+            key: key.to_owned(),
+            expected: self.len(),
+            found,
+        })
+    }
+
     /// The given rows, in the given order; a row may come more than once.
     ///
     /// # Errors
     ///
-    /// [`DataError::Row`] for a row that is not there.
+    /// [`DataError::Row`] for a row that is not there, and as [`validate`](Self::validate).
     pub fn select(&self, rows: &[usize]) -> Result<Self, DataError> {
+        self.validate(SPLIT)?;
         self.check_rows(rows)?;
         let pick = |strings: &[String]| rows.iter().map(|&row| strings[row].clone()).collect();
         let select = |labels: &Array1<f32>| labels.select(Axis(0), rows);
@@ -231,15 +308,47 @@ impl Sequences {
         self.values.len_of(Axis(2))
     }
 
-    /// The steps `[length, D]` of each row, without its padding.
+    /// The steps `[length, D]` of each row, without its padding; all steps of one that is said to be
+    /// longer.
     pub fn rows(&self) -> impl Iterator<Item = ArrayView2<'_, f32>> {
+        let steps = self.steps();
         let rows = self.values.outer_iter().zip(&self.lengths);
-        rows.map(|(row, &length)| row.split_at(Axis(0), length).0)
+        rows.map(move |(row, &length)| row.split_at(Axis(0), length.min(steps)).0)
     }
 
     pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = ArrayViewMut2<'_, f32>> {
+        let steps = self.steps();
         let rows = self.values.outer_iter_mut().zip(&self.lengths);
-        rows.map(|(row, &length)| row.split_at(Axis(0), length).0)
+        rows.map(move |(row, &length)| row.split_at(Axis(0), length.min(steps)).0)
+    }
+
+    /// Fails unless there is a length a row, and each of `rows` has one of `1..=T`.
+    pub(crate) fn check(
+        &self,
+        split: &str,
+        key: &str,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> Result<(), DataError> {
+        let (found, steps) = (self.values.len_of(Axis(0)), self.steps());
+        if found != self.len() {
+            return Err(DataError::Lengths {
+                split: split.to_owned(),
+                key: key.to_owned(),
+                expected: found,
+                found: self.len(),
+            });
+        }
+        let wrong = |row: &usize| !(1..=steps).contains(&self.lengths[*row]);
+        match rows.into_iter().find(wrong) {
+            None => Ok(()),
+            Some(row) => Err(DataError::Length {
+                split: split.to_owned(),
+                key: key.to_owned(),
+                row,
+                length: i64::try_from(self.lengths[row]).unwrap_or(i64::MAX),
+                steps,
+            }),
+        }
     }
 }
 

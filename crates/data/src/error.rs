@@ -32,7 +32,7 @@ pub enum DataError {
         found: String,
     },
     /// The archive is damaged, cut off, encrypted or compressed in a way that numpy does not use.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; expected a whole zip archive", path.display())]
     Zip {
         /// The file.
         path: PathBuf,
@@ -121,6 +121,18 @@ pub enum DataError {
         /// The number of labels.
         expected: usize,
         /// The number of rows of the array.
+        found: usize,
+    },
+    /// A feature has not one length a row.
+    #[error("{split}/{key} has {found} lengths, expected {expected}, one a row")]
+    Lengths {
+        /// The split.
+        split: String,
+        /// The feature.
+        key: String,
+        /// The number of rows.
+        expected: usize,
+        /// The number of lengths.
         found: usize,
     },
     /// A feature differs in its width between splits.

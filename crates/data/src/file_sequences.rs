@@ -89,7 +89,16 @@ impl FileArray {
         // The whole array fits the address space.
         let offset = row * self.steps * self.width * size;
         bytes.resize(target.len() * size, 0);
-        read_exact_at(&self.file, bytes, self.start + offset as u64).map_err(|source| {
+        let start = self.start + offset as u64;
+        read_exact_at(&self.file, bytes, start).map_err(|source| {
+            let source = match source.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::other(format!(
+                    "expected {} bytes of row {row} from byte {start} on, found the end: the file \
+                     has changed since it was opened",
+                    bytes.len()
+                )),
+                _ => source,
+            };
             DataError::Io {
                 path: self.path.clone(),
                 source,

@@ -95,7 +95,14 @@ impl Source for Npz {
         read_npy_header(&mut member)?;
         // The size of a member is what the archive declares: no room is made in advance.
         // Reading on to the end also makes the archive compare the checksum.
-        read_whole(&mut member, header, 0)
+        read_whole(&mut member, header, 0).map_err(|error| match error {
+            ArrayError::Io(error) if error.to_string() == "Invalid checksum" => {
+                let sentence = "expected bytes with the checksum that the archive states, found \
+                                other bytes";
+                ArrayError::Io(io::Error::new(error.kind(), sentence))
+            }
+            error => error,
+        })
     }
 
     fn locate(
@@ -146,11 +153,15 @@ pub fn write_npz(path: impl AsRef<Path>, dataset: &Dataset) -> Result<(), DataEr
         let mut writer = Writer {
             zip: ZipWriter::new(file),
         };
-        for (name, split) in SPLITS
+        let splits = [&dataset.train, &dataset.valid, &dataset.test];
+        let written = SPLITS
             .iter()
-            .zip([&dataset.train, &dataset.valid, &dataset.test])
-        {
-            writer.split(name, split)?;
+            .zip(splits)
+            .try_for_each(|(name, split)| writer.split(name, split));
+        if written.is_err() {
+            // Dropped, it would try to end the archive and print that it cannot.
+            std::mem::forget(writer.zip);
+            return written;
         }
         writer.zip.finish()?;
         Ok(())

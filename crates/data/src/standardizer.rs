@@ -1,7 +1,11 @@
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::SPLIT;
 use crate::{DataError, FileSequences, Sequences};
+
+/// What errors call the features that are standardised.
+const FEATURES: &str = "features";
 
 /// Brings each feature column to mean 0 and standard deviation 1, with the statistics of the rows
 /// it was fitted on.
@@ -44,8 +48,9 @@ impl Standardizer {
     ///
     /// # Errors
     ///
-    /// [`DataError::NoRows`].
+    /// [`DataError::NoRows`], [`DataError::Lengths`], [`DataError::Length`].
     pub fn fit(sequences: &Sequences) -> Result<Self, DataError> {
+        sequences.check(SPLIT, FEATURES, 0..sequences.len())?;
         Self::fit_rows(&sequences.lengths, sequences.width(), |visit| {
             sequences.rows().for_each(visit);
             Ok(())
@@ -108,8 +113,10 @@ impl Standardizer {
     /// # Errors
     ///
     /// [`DataError::Statistics`] for features of another width, [`DataError::Config`] if `clip` is
-    /// not positive; the features are then as they were.
+    /// not positive, [`DataError::Lengths`], [`DataError::Length`]; the features are then as they
+    /// were.
     pub fn apply(&self, sequences: &mut Sequences) -> Result<(), DataError> {
+        sequences.check(SPLIT, FEATURES, 0..sequences.len())?;
         for statistics in [&self.mean, &self.scale] {
             if statistics.len() != sequences.width() {
                 return Err(DataError::Statistics {

@@ -50,8 +50,8 @@ pub enum EncoderError {
         /// Its message.
         reason: String,
     },
-    /// A file could not be read.
-    #[error("{}: {kind}", path.display())]
+    /// A file could not be read or written.
+    #[error("{}: {kind}, expected a file to read or a place to write", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -23,7 +23,7 @@ pub use crate::{
     },
     statistics::Statistics,
     text::{
-        BertCache, BertConfig, BertEmbeddings, BertEmbeddingsCache, BertEncoder, EncodedTexts,
-        Pooling, TextTokenizer, TokenBatch, hugging_face_name,
+        Architecture, BertCache, BertConfig, BertEmbeddings, BertEmbeddingsCache, BertEncoder,
+        EncodedTexts, Pooling, TextTokenizer, TokenBatch, hugging_face_name,
     },
 };

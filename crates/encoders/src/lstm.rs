@@ -104,7 +104,8 @@ impl<A: Scalar> LstmEncoder<A> {
     ///
     /// # Errors
     ///
-    /// [`EncoderError::Nn`] for lengths or a width that do not fit.
+    /// [`EncoderError::Length`] for a sequence without steps, [`EncoderError::Nn`] for lengths or a
+    /// width that do not fit.
     pub fn forward(
         &self,
         x: ArrayView3<A>,
@@ -132,6 +133,7 @@ impl<A: Scalar> LstmEncoder<A> {
         let LstmEncoderCache {
             lstm, dropout, h, ..
         } = cache;
+        check_lengths(x, lengths)?;
         self.lstm.forward_final_into(x, lengths, lstm, h)?;
         dropout.apply(h)?;
         Ok(self.linear.infer_into(h.view(), y)?)
@@ -143,6 +145,7 @@ impl<A: Scalar> LstmEncoder<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+        check_lengths(x, lengths)?;
         Ok(self
             .linear
             .infer(self.lstm.infer_final(x, lengths)?.view())?)
@@ -160,6 +163,7 @@ impl<A: Scalar> LstmEncoder<A> {
         workspace: &mut EncoderWorkspace<A>,
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
+        check_lengths(x, lengths)?;
         let EncoderWorkspace { lstm, vectors } = workspace;
         self.lstm.infer_final_into(x, lengths, lstm, vectors)?;
         Ok(self.linear.infer_into(vectors.view(), y)?)
@@ -197,5 +201,16 @@ impl<A: Scalar> LstmEncoder<A> {
         Ok(self
             .lstm
             .backward_final_into(lstm, dh.view(), &mut grads.lstm)?)
+    }
+}
+
+fn check_lengths<A>(x: ArrayView3<A>, lengths: &[usize]) -> Result<(), EncoderError> {
+    match lengths.iter().position(|&length| length == 0) {
+        Some(row) => Err(EncoderError::Length {
+            row,
+            steps: x.dim().1,
+            found: 0,
+        }),
+        None => Ok(()),
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use half::{bf16, f16};
 use modalign_core::{Parameters, Stream, rng};
 use modalign_encoders::{
-    BertConfig, BertEncoder, EncoderError, Pooling, TokenBatch, hugging_face_name,
+    Architecture, BertConfig, BertEncoder, EncoderError, Pooling, TextTokenizer, TokenBatch,
+    hugging_face_name,
 };
 use modalign_gradcheck::{check_gradient, contract};
 use modalign_nn::{Activation, NnError, TransformerConfig};
@@ -23,7 +24,7 @@ fn tokens(seed: u64, rows: usize, steps: usize, config: &BertConfig) -> TokenBat
     let mut table = |rows: usize| rng.random_range(0..rows as u32);
     let shape = (rows, steps);
     let ids = Array2::from_shape_simple_fn(shape, || table(config.vocabulary_size));
-    let token_types = Array2::from_shape_simple_fn(shape, || table(config.token_types));
+    let token_types = Array2::from_shape_simple_fn(shape, || table(config.token_types.max(1)));
     let mut mask = Array2::from_shape_simple_fn(shape, || table(3) > 0);
     for mut row in mask.rows_mut() {
         let on = table(steps) as usize;
@@ -37,17 +38,30 @@ fn tokens(seed: u64, rows: usize, steps: usize, config: &BertConfig) -> TokenBat
 }
 
 fn configs() -> impl Strategy<Value = BertConfig> {
+    // With rows of the position table for 5 tokens.
+    let forms = prop::sample::select(vec![
+        (Architecture::Bert, 5, 2),
+        (Architecture::Roberta, 7, 1),
+        (Architecture::DistilBert, 5, 0),
+    ]);
     let sizes = (1_usize..3, 1_usize..3, 1_usize..5, 0_usize..3);
     let rates = (
         prop_oneof![Just(0.0), 0.1..0.6],
         prop_oneof![Just(0.0), 0.1..0.6],
     );
     let pooling = prop::sample::select(vec![Pooling::Cls, Pooling::Mean]);
-    (sizes, rates, -2.0..0.0_f64, pooling).prop_map(
-        |((heads, head_size, intermediate_size, layers), rates, exponent, pooling)| BertConfig {
+    (forms, sizes, rates, -2.0..0.0_f64, pooling).prop_map(
+        |(
+            (architecture, positions, token_types),
+            (heads, head_size, intermediate_size, layers),
+            rates,
+            exponent,
+            pooling,
+        )| BertConfig {
+            architecture,
             vocabulary_size: 5,
-            positions: 5,
-            token_types: 2,
+            positions,
+            token_types,
             layers,
             layer: TransformerConfig {
                 hidden_size: heads * head_size,
@@ -110,6 +124,31 @@ proptest! {
             let error = (&twice - &once.mapv(|x| 2.0 * x)).mapv(f64::abs).into_iter().fold(0.0, f64::max);
             prop_assert!(error < 1e-12, "{}: {:e}", name, error);
         }
+    }
+
+    #[test]
+    fn recomputed_layers_have_the_same_bits(
+        config in configs(),
+        (rows, steps) in (1_usize..4, 1_usize..6),
+        last in prop::option::of(0_usize..3),
+        seed in 0_u64..1000,
+    ) {
+        let batch = tokens(seed, rows, steps, &config);
+        let mut model = encoder(&config, seed);
+        if let Some(last) = last {
+            model.train_last_layers(last);
+        }
+        let run = |model: &BertEncoder<f64>| {
+            let (y, cache) = model.forward(&batch, &mut rng(seed, Stream::Dropout)).unwrap();
+            let mut grads = model.zeros_like();
+            model.backward(cache, y.view(), &mut grads).unwrap();
+            (y, grads)
+        };
+        let (y, grads) = run(&model);
+        model.recompute_layers(true);
+        let (again, recomputed) = run(&model);
+        prop_assert_eq!(again, y);
+        prop_assert_eq!(recomputed.named_views(), grads.named_views());
     }
 
     #[test]
@@ -176,6 +215,7 @@ proptest! {
 
 fn small() -> BertConfig {
     BertConfig {
+        architecture: Architecture::Bert,
         vocabulary_size: 7,
         positions: 4,
         token_types: 2,
@@ -230,6 +270,63 @@ fn indices_beyond_a_table_are_refused() {
     assert!(matches!(refused, Err(EncoderError::Shape(_))));
 }
 
+/// What `transformers` says of a folder of `tests/fixtures`.
+#[derive(serde::Deserialize)]
+struct Expected {
+    texts: Vec<String>,
+    ids: Vec<Vec<u32>>,
+    /// Of every text the states of its tokens, one after the other.
+    last_hidden_state: Vec<Vec<f64>>,
+}
+
+#[test]
+fn other_architectures_agree_with_transformers() {
+    for (name, architecture, positions) in [
+        ("roberta", Architecture::Roberta, 18),
+        ("distilbert", Architecture::DistilBert, 16),
+    ] {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
+        let expected = std::fs::read(fixture.join("expected.json")).unwrap();
+        let expected: Expected = serde_json::from_slice(&expected).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        let config = BertConfig::load(&fixture, Pooling::Mean).unwrap();
+        let model = BertEncoder::<f32>::load(&fixture, Pooling::Mean).unwrap();
+        let tokenizer = TextTokenizer::load(&fixture, &config, positions).unwrap();
+        model.save(saved.path(), &config).unwrap();
+        tokenizer.save(saved.path()).unwrap();
+        assert_eq!(config.architecture, architecture);
+        assert_eq!(
+            BertConfig::load(saved.path(), Pooling::Mean).unwrap(),
+            config
+        );
+        let longer = TextTokenizer::load(&fixture, &config, positions + 1);
+        assert!(matches!(longer, Err(EncoderError::Config { .. })));
+        for folder in [fixture.as_path(), saved.path()] {
+            let model = BertEncoder::<f32>::load(folder, Pooling::Mean).unwrap();
+            let tokenizer = TextTokenizer::load(folder, &config, positions).unwrap();
+            let batch = tokenizer.encode(&expected.texts).unwrap().batch;
+            let states = model.infer_states(&batch).unwrap();
+            let found = states.axis_iter(Axis(0)).zip(batch.ids.rows());
+            for (row, (states, ids)) in found.enumerate() {
+                let length = expected.ids[row].len();
+                assert_eq!(
+                    ids.iter().take(length).copied().collect::<Vec<_>>(),
+                    expected.ids[row]
+                );
+                assert_eq!(batch.mask.row(row).iter().filter(|&&on| on).count(), length);
+                let valid = states.slice(s![..length, ..]);
+                assert_eq!(valid.len(), expected.last_hidden_state[row].len());
+                for (found, expected) in valid.iter().zip(&expected.last_hidden_state[row]) {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 1e-5, "{name}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
 type Arrays = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
 
 /// The arrays of an encoder by their Hugging Face names, each number written by `write`.
@@ -240,7 +337,7 @@ fn arrays(model: &BertEncoder<f64>, dtype: Dtype, write: fn(f64) -> Vec<u8>) -> 
         .map(|(name, view)| {
             let bytes = view.iter().flat_map(|&value| write(value)).collect();
             (
-                hugging_face_name(&name),
+                hugging_face_name(Architecture::Bert, &name),
                 dtype,
                 view.shape().to_vec(),
                 bytes,

@@ -64,6 +64,7 @@ macro_rules! blas {
                 c: (*mut Self, i32),
             ) {
                 let layout = CBLAS_LAYOUT::CblasRowMajor;
+                // SAFETY: the caller answers for the rows that shapes and leading dimensions name.
                 unsafe {
                     $gemm(
                         layout, a.0, b.0, m, n, k, alpha, a.1, a.2, b.1, b.2, beta, c.0, c.1,
@@ -79,6 +80,7 @@ macro_rules! blas {
                 c: (*mut Self, i32),
             ) {
                 let (layout, lower) = (CBLAS_LAYOUT::CblasRowMajor, CBLAS_UPLO::CblasLower);
+                // SAFETY: the caller answers for the rows that shapes and leading dimensions name.
                 unsafe { $syrk(layout, lower, a.0, m, k, alpha, a.1, a.2, beta, c.0, c.1) }
             }
         }
@@ -224,7 +226,12 @@ fn as_it_lies<T: Number>(source: &Source<T>) -> Option<Factor<T>> {
 }
 
 /// The factor where it is or, formed, in the workspace.
+///
+/// # Safety
+///
+/// The source can be read, and the workspace has room for it.
 unsafe fn placed<T: Number>(source: &Source<T>, workspace: *mut T) -> Factor<T> {
+    // SAFETY: as the caller says; centres and weights have an entry for each `r` and `k` of the source.
     as_it_lies(source).unwrap_or_else(|| unsafe {
         match source.treatment {
             Treatment::Plain => form(source, workspace, |_, _, x| x),
@@ -239,6 +246,10 @@ unsafe fn placed<T: Number>(source: &Source<T>, workspace: *mut T) -> Factor<T> 
 }
 
 /// Writes the treated factor with the axis first that is contiguous in the source.
+///
+/// # Safety
+///
+/// The source can be read, and `to` has room for `rows * depth` numbers.
 unsafe fn form<T: Number>(
     source: &Source<T>,
     to: *mut T,
@@ -252,6 +263,7 @@ unsafe fn form<T: Number>(
         depth,
         ..
     } = source;
+    // SAFETY: it is called for elements of the source.
     let at = |r: usize, k: usize| unsafe {
         treat(r, k, *from.offset(r as isize * row + k as isize * step))
     };
@@ -260,6 +272,7 @@ unsafe fn form<T: Number>(
     for i in 0..outer {
         for j in 0..inner {
             let x = if by_row { at(i, j) } else { at(j, i) };
+            // SAFETY: `i < outer` and `j < inner`, and there is room for `outer * inner` numbers.
             unsafe { to.add(i * inner + j).write(x) };
         }
     }
@@ -275,6 +288,10 @@ unsafe fn form<T: Number>(
 }
 
 /// Copies what is below the diagonal to its place above.
+///
+/// # Safety
+///
+/// `C [rows, rows]` can be read and written.
 unsafe fn mirror<T: Number>(c: *mut T, c_row: isize, rows: usize) {
     // SAFETY: the level was detected, and `C` is square.
     unsafe {
@@ -286,7 +303,11 @@ unsafe fn mirror<T: Number>(c: *mut T, c_row: isize, rows: usize) {
     }
 }
 
+/// # Safety
+///
+/// As for [`mirror`], and the processor has the instruction set of `K`.
 unsafe fn mirror_by<K: Kernel>(c: *mut K::Number, c_row: isize, rows: usize) {
+    // SAFETY: the caller answers for the matrix and the instruction set; `i` and `j` are below `rows`.
     unsafe {
         K::mirror(c, c_row, 0..rows, None);
         // That leaves out the blocks on the diagonal.

@@ -121,6 +121,7 @@ pub(crate) struct Source<T> {
 impl<T> Along<T> {
     pub unsafe fn skip(self, count: usize) -> Self {
         Self {
+            // SAFETY: the vector has `count` entries at least, or is one constant and `step` is 0.
             from: unsafe { self.from.add(count * self.step) },
             step: self.step,
         }
@@ -130,6 +131,7 @@ impl<T> Along<T> {
     where
         T: Copy,
     {
+        // SAFETY: the vector has an entry `index`, or is one constant and `step` is 0.
         unsafe { *self.from.add(index * self.step) }
     }
 }
@@ -140,6 +142,8 @@ impl<T> Source<T> {
     where
         T: Copy,
     {
+        // SAFETY: the caller names a part of the source, so its first element and those of its
+        // vectors are within.
         unsafe {
             Self {
                 from: self
@@ -263,11 +267,15 @@ macro_rules! kernel {
                 panel: usize,
                 sums: Option<NonNull<f64>>,
             ) {
+                // SAFETY: the caller answers for the instruction set and for all that the source
+                // and the panels describe.
                 unsafe { pack::<$lanes, $vectors>(source, to, panel, sums) }
             }
 
             $(#[target_feature(enable = $feature)])?
             unsafe fn strip(strip: &Strip<$number>) {
+                // SAFETY: the caller answers for the instruction set and for all that the strip
+                // describes.
                 unsafe { self::strip::<$lanes, $height, $vectors>(strip) }
             }
 
@@ -278,6 +286,7 @@ macro_rules! kernel {
                 rows: Range<usize>,
                 outer: Option<NonNull<$number>>,
             ) {
+                // SAFETY: the caller answers for the instruction set, the matrix and the vector.
                 unsafe { self::mirror::<$lanes>(c, c_row, rows, outer) }
             }
 
@@ -289,6 +298,7 @@ macro_rules! kernel {
                 weights: Along<$number>,
                 sums: *mut f64,
             ) {
+                // SAFETY: the caller answers for the matrix, the weights and the sums.
                 unsafe { self::add_rows(x, x_row, shape, weights, sums) }
             }
 
@@ -299,6 +309,7 @@ macro_rules! kernel {
                 count: usize,
                 weights: Along<$number>,
             ) -> f64 {
+                // SAFETY: the caller answers for the elements and the weights.
                 unsafe { self::sum(x, step, count, weights) }
             }
         }
@@ -328,6 +339,8 @@ unsafe fn pack<L: Lanes, const V: usize>(
 ) where
     L::Scalar: Number,
 {
+    // SAFETY: the caller answers for the source and the panels; `r` and `k` are within the source, for
+    // so `pack_treated` calls.
     unsafe {
         match source.treatment {
             Treatment::Plain => pack_treated::<L, V>(source, to, panel, sums, |_, _, x| x),
@@ -351,6 +364,7 @@ unsafe fn pack<L: Lanes, const V: usize>(
 
 #[inline(always)]
 unsafe fn along_lanes<L: Lanes>(vector: Along<L::Scalar>, r: usize, rows: usize) -> L {
+    // SAFETY: the vector has `rows` entries, of which `r` is one, or is a constant.
     unsafe {
         if vector.step == 0 {
             L::splat(*vector.from)
@@ -362,6 +376,7 @@ unsafe fn along_lanes<L: Lanes>(vector: Along<L::Scalar>, r: usize, rows: usize)
 
 #[inline(always)]
 unsafe fn load_at_most<L: Lanes>(from: *const L::Scalar, count: usize) -> L {
+    // SAFETY: `from` is valid for `count` numbers, and no more than these are read.
     unsafe {
         if count >= L::COUNT {
             L::load(from)
@@ -387,13 +402,17 @@ unsafe fn pack_treated<L: Lanes, const V: usize>(
 {
     let width = V * L::COUNT;
     let (rows, depth) = (source.rows, source.depth);
+    // SAFETY: it is called for elements of the source.
     let at = |r: usize, k: usize| unsafe {
         source
             .from
             .offset(r as isize * source.row + k as isize * source.step)
     };
+    // SAFETY: it is called for elements of the source, which have their places in the panels.
     let place = |r: usize, k: usize| unsafe { to.add(r / width * panel + k * width + r % width) };
+    // SAFETY: the processor has the instruction set.
     let none = unsafe { L::splat(L::Scalar::zero()) };
+    // SAFETY: `lanes` has room for a register, and the sums are one a row.
     let add_sum = |r: usize, sum: L| unsafe {
         let Some(sums) = sums else {
             return;
@@ -404,6 +423,8 @@ unsafe fn pack_treated<L: Lanes, const V: usize>(
             *sums.add(r + i).as_ptr() += lane.into();
         }
     };
+    // SAFETY: `r` and `k` are within the source, and of a register only lanes within are read. A panel
+    // has `width` rows, a multiple of a register, so whole registers can be written.
     unsafe {
         if source.row == 1 {
             for start in (0..depth).step_by(ROWS_AT_ONCE) {
@@ -462,6 +483,7 @@ where
 {
     let width = (V * L::COUNT) as isize;
     let packed = strip.a.row == 1 && strip.a.step == width && strip.b_step == width;
+    // SAFETY: the caller answers for the strip; the steps are those of panels where `PACKED` says so.
     unsafe {
         if packed {
             strip_of::<L, M, V, true>(strip);
@@ -480,6 +502,7 @@ unsafe fn strip_of<L: Lanes, const M: usize, const V: usize, const PACKED: bool>
 {
     let last = strip.columns % L::COUNT;
     let vectors = strip.columns.div_ceil(L::COUNT);
+    // SAFETY: the caller answers for the strip; `last` is the number of columns in its last register.
     unsafe {
         match (vectors, last == 0) {
             (1, true) => column_of_tiles::<L, M, V, 1, PACKED, false>(strip, 0),
@@ -508,6 +531,7 @@ unsafe fn column_of_tiles<
     L::Scalar: Number,
 {
     let mut row = 0;
+    // SAFETY: every tile begins at `row` and ends within the rows of the strip.
     unsafe {
         while strip.rows - row >= M {
             tile::<L, M, V, U, PACKED, PARTIAL>(strip, row, last);
@@ -559,6 +583,9 @@ unsafe fn tile<
 ) where
     L::Scalar: Number,
 {
+    // SAFETY: the tile is within the strip, all elements of which can be read, those of `C` also
+    // written; of the last register only `last` lanes are, if it is partial. A tile does not cross a
+    // group of the left factor, for `M` divides `width` and tiles follow each other.
     unsafe {
         let zero = L::Scalar::zero();
         let mut sums = [[L::splat(zero); U]; M];
@@ -636,10 +663,13 @@ unsafe fn mirror<L: Lanes>(
 ) where
     L::Scalar: Number,
 {
+    // SAFETY: it is called for elements of the matrix.
     let at = |i: usize, j: usize| unsafe { c.offset(i as isize * c_row).add(j) };
     for i in rows.clone().step_by(L::COUNT) {
         let height = L::COUNT.min(rows.end - i);
         for j in (0..i).step_by(L::COUNT) {
+            // SAFETY: the block is below the diagonal, so its `height` rows of a whole register are
+            // within the matrix, and so is its image; `outer` has an entry a row.
             unsafe {
                 let mut block = [L::splat(L::Scalar::zero()); MOST_LANES];
                 for (k, row) in block.iter_mut().enumerate().take(height) {
@@ -661,6 +691,7 @@ unsafe fn mirror<L: Lanes>(
             }
         }
         if let Some(outer) = outer {
+            // SAFETY: the block on the diagonal has `height` rows and columns within the matrix.
             unsafe {
                 let right = L::load_first(outer.add(i).as_ptr(), height);
                 for k in i..i + height {
@@ -685,6 +716,8 @@ unsafe fn add_rows<T: Number>(
     sums: *mut f64,
 ) {
     let whole = columns - columns % SUMS;
+    // SAFETY: the caller answers for `rows` by `columns` elements, a weight a row and a sum a column;
+    // `first + SUMS` is at most `columns`.
     unsafe {
         for first in (0..whole).step_by(SUMS) {
             let mut kept = sums.add(first).cast::<[f64; SUMS]>().read();
@@ -711,6 +744,7 @@ unsafe fn add_rows<T: Number>(
 unsafe fn sum<T: Number>(x: *const T, step: isize, count: usize, weights: Along<T>) -> f64 {
     let mut sums = [0.0; SUMS];
     let whole = count - count % SUMS;
+    // SAFETY: the caller answers for `count` elements and weights; `first + SUMS` is at most `count`.
     unsafe {
         for first in (0..whole).step_by(SUMS) {
             let x = x.offset(first as isize * step);

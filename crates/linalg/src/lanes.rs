@@ -39,51 +39,61 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_set1_ps(x) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the processor has AVX-512; `from` is valid for `COUNT` numbers.
             unsafe { _mm512_loadu_ps(from) }
         }
 
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            // SAFETY: the processor has AVX-512; `from` is valid for `count` numbers, and no lane beyond is read.
             unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, from) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the processor has AVX-512; `to` is valid for `COUNT` numbers.
             unsafe { _mm512_storeu_ps(to, self) }
         }
 
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f32, count: usize) {
+            // SAFETY: the processor has AVX-512; `to` is valid for `count` numbers, and no lane beyond is written.
             unsafe { _mm512_mask_storeu_ps(to, ((1_u32 << count) - 1) as __mmask16, self) }
         }
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_add_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_sub_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_mul_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_fmadd_ps(self, factor, term) }
         }
 
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self]) {
+            // SAFETY: the processor has AVX-512.
             unsafe {
                 // Transposes 4 x 4 blocks within the 128-bit quarters, then the quarters.
                 for i in (0..16).step_by(4) {
@@ -117,51 +127,61 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f64) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_set1_pd(x) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f64) -> Self {
+            // SAFETY: the processor has AVX-512; `from` is valid for `COUNT` numbers.
             unsafe { _mm512_loadu_pd(from) }
         }
 
         #[inline(always)]
         unsafe fn load_first(from: *const f64, count: usize) -> Self {
+            // SAFETY: the processor has AVX-512; `from` is valid for `count` numbers, and no lane beyond is read.
             unsafe { _mm512_maskz_loadu_pd(((1_u32 << count) - 1) as __mmask8, from) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f64) {
+            // SAFETY: the processor has AVX-512; `to` is valid for `COUNT` numbers.
             unsafe { _mm512_storeu_pd(to, self) }
         }
 
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f64, count: usize) {
+            // SAFETY: the processor has AVX-512; `to` is valid for `count` numbers, and no lane beyond is written.
             unsafe { _mm512_mask_storeu_pd(to, ((1_u32 << count) - 1) as __mmask8, self) }
         }
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_add_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_sub_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_mul_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+            // SAFETY: the processor has AVX-512.
             unsafe { _mm512_fmadd_pd(self, factor, term) }
         }
 
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self]) {
+            // SAFETY: the processor has AVX-512.
             unsafe {
                 for i in (0..8).step_by(2) {
                     let (a, b) = (rows[i], rows[i + 1]);
@@ -186,6 +206,7 @@ pub(crate) mod x86 {
     /// All ones in the first `count` of eight 32-bit lanes.
     #[inline(always)]
     unsafe fn mask(count: usize) -> __m256i {
+        // SAFETY: the processor has AVX2.
         unsafe {
             _mm256_cmpgt_epi32(
                 _mm256_set1_epi32(count as i32),
@@ -200,51 +221,61 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_set1_ps(x) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the processor has AVX2 and FMA; `from` is valid for `COUNT` numbers.
             unsafe { _mm256_loadu_ps(from) }
         }
 
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            // SAFETY: the processor has AVX2 and FMA; `from` is valid for `count` numbers, and no lane beyond is read.
             unsafe { _mm256_maskload_ps(from, mask(count)) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the processor has AVX2 and FMA; `to` is valid for `COUNT` numbers.
             unsafe { _mm256_storeu_ps(to, self) }
         }
 
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f32, count: usize) {
+            // SAFETY: the processor has AVX2 and FMA; `to` is valid for `count` numbers, and no lane beyond is written.
             unsafe { _mm256_maskstore_ps(to, mask(count), self) }
         }
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_add_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_sub_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_mul_ps(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_fmadd_ps(self, factor, term) }
         }
 
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self]) {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe {
                 for i in (0..8).step_by(4) {
                     let low = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
@@ -271,16 +302,19 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f64) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_set1_pd(x) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f64) -> Self {
+            // SAFETY: the processor has AVX2 and FMA; `from` is valid for `COUNT` numbers.
             unsafe { _mm256_loadu_pd(from) }
         }
 
         #[inline(always)]
         unsafe fn load_first(from: *const f64, count: usize) -> Self {
+            // SAFETY: the processor has AVX2 and FMA; `from` is valid for `count` numbers, and no lane beyond is read.
             unsafe {
                 _mm256_maskload_pd(
                     from,
@@ -291,11 +325,13 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f64) {
+            // SAFETY: the processor has AVX2 and FMA; `to` is valid for `COUNT` numbers.
             unsafe { _mm256_storeu_pd(to, self) }
         }
 
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f64, count: usize) {
+            // SAFETY: the processor has AVX2 and FMA; `to` is valid for `count` numbers, and no lane beyond is written.
             unsafe {
                 let mask = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(mask(count)));
                 _mm256_maskstore_pd(to, mask, self);
@@ -304,26 +340,31 @@ pub(crate) mod x86 {
 
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_add_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_sub_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_mul_pd(self, other) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe { _mm256_fmadd_pd(self, factor, term) }
         }
 
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self]) {
+            // SAFETY: the processor has AVX2 and FMA.
             unsafe {
                 let low = _mm256_unpacklo_pd(rows[0], rows[1]);
                 let high = _mm256_unpackhi_pd(rows[0], rows[1]);
@@ -356,6 +397,7 @@ macro_rules! portable {
 
             #[inline(always)]
             unsafe fn load(from: *const $number) -> Self {
+                // SAFETY: `from` is valid for `COUNT` numbers.
                 Self(unsafe { from.cast::<[$number; $count]>().read_unaligned() })
             }
 
@@ -363,6 +405,7 @@ macro_rules! portable {
             unsafe fn load_first(from: *const $number, count: usize) -> Self {
                 let mut lanes = [0.0; $count];
                 for (i, lane) in lanes.iter_mut().enumerate().take(count) {
+                    // SAFETY: `from` is valid for `count` numbers, and `i` is below.
                     *lane = unsafe { from.add(i).read() };
                 }
                 Self(lanes)
@@ -370,12 +413,14 @@ macro_rules! portable {
 
             #[inline(always)]
             unsafe fn store(self, to: *mut $number) {
+                // SAFETY: `to` is valid for `COUNT` numbers.
                 unsafe { to.cast::<[$number; $count]>().write_unaligned(self.0) }
             }
 
             #[inline(always)]
             unsafe fn store_first(self, to: *mut $number, count: usize) {
                 for (i, &lane) in self.0.iter().enumerate().take(count) {
+                    // SAFETY: `to` is valid for `count` numbers, and `i` is below.
                     unsafe { to.add(i).write(lane) };
                 }
             }

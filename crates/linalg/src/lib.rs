@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 #[cfg(feature = "blas")]
 #[allow(unsafe_code)]
@@ -29,5 +30,5 @@ pub use eigen::{SymmetricEigen, eigh};
 pub use error::LinalgError;
 pub use means::column_means;
 pub use operand::Operand;
-pub use product::{gemm, syrk};
+pub use product::{gemm, matmul, syrk};
 pub use scatter::scatter;

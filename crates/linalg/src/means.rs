@@ -89,6 +89,7 @@ pub(crate) struct Samples<T> {
     pub weights: Along<T>,
 }
 
+// SAFETY: it is a view that is only read.
 unsafe impl<T: Sync> Sync for Samples<T> {}
 
 /// Where sums are kept, and where the means go.
@@ -99,6 +100,7 @@ struct Sums<T> {
     step: isize,
 }
 
+// SAFETY: each task writes the sums and means of its own columns.
 unsafe impl<T: Send> Sync for Sums<T> {}
 
 /// Rows added one by one; the sums of such blocks are added to the total.
@@ -130,6 +132,7 @@ pub(crate) unsafe fn write_means<K: Kernel>(
     };
     let total = match x.weights.step {
         0 => x.rows as f64,
+        // SAFETY: there is a weight a row.
         _ => unsafe { K::sum(x.weights.from, 1, x.rows, one) },
     };
     if total == 0.0 {
@@ -139,12 +142,14 @@ pub(crate) unsafe fn write_means<K: Kernel>(
     with_workspace(2 * x.columns, |workspace: *mut f64| {
         let sums = Sums {
             blocks: workspace,
+            // SAFETY: the workspace is twice as long.
             totals: unsafe { workspace.add(x.columns) },
             means,
             step,
         };
         let sums = &sums;
         in_pool(threads, || {
+            // SAFETY: the columns are within the samples and no other task's; there is a mean for each.
             for_each_task(threads, x.columns.div_ceil(COLUMNS), |task, _| unsafe {
                 let first = task * COLUMNS;
                 let last = x.columns.min(first + COLUMNS);
@@ -159,11 +164,16 @@ pub(crate) unsafe fn write_means<K: Kernel>(
     true
 }
 
+/// # Safety
+///
+/// As for [`write_means`], and nobody else uses the sums of these columns.
 unsafe fn sum_columns<K: Kernel>(
     x: &Samples<K::Number>,
     sums: &Sums<K::Number>,
     columns: Range<usize>,
 ) {
+    // SAFETY: `blocks` and `totals` have an entry a column, and no two calls get the same columns;
+    // rows and columns are within the samples.
     unsafe {
         let totals = slice::from_raw_parts_mut(sums.totals.add(columns.start), columns.len());
         let from = x.from.offset(columns.start as isize * x.column);

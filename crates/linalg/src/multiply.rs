@@ -72,6 +72,7 @@ pub(crate) unsafe fn multiply<K: Kernel>(
         return true;
     }
     if depth == 0 || alpha.is_zero() {
+        // SAFETY: `C` can be written, as the caller says.
         unsafe { scale(product, columns) };
         return true;
     }
@@ -142,10 +143,13 @@ pub(crate) unsafe fn multiply<K: Kernel>(
                     }),
             };
             if let Some(centering) = &plan.centering {
+                // SAFETY: the workspace holds the sums and the offsets, and nobody reads them yet.
                 unsafe { centering.clear() };
             }
+            // SAFETY: the caller answers for the product; the workspace was measured for this plan.
             in_pool(threads, || unsafe { plan.run() });
             match &plan.centering {
+                // SAFETY: the plan has ended: nobody reads the centres, and the offsets are set.
                 Some(centering) => unsafe { centering.move_centers(product) },
                 None => true,
             }
@@ -154,10 +158,15 @@ pub(crate) unsafe fn multiply<K: Kernel>(
 }
 
 /// `C ← β C`
+///
+/// # Safety
+///
+/// `C [a.rows, columns]` can be read and written.
 unsafe fn scale<T: Number>(product: &Product<T>, columns: usize) {
     let &Product { beta, c, c_row, .. } = product;
     for i in 0..product.a.rows {
         for j in 0..columns {
+            // SAFETY: `(i, j)` is an index of `C`.
             unsafe {
                 let c = c.offset(i as isize * c_row).add(j);
                 *c = if beta.is_zero() { beta } else { beta * *c };
@@ -200,8 +209,13 @@ struct Centering<T> {
     offsets: NonNull<T>,
 }
 
+/// # Safety
+///
+/// Each method needs sums of `parts * stride` numbers, offsets of `stride` and centres of `columns`,
+/// which no other thread uses meanwhile.
 impl<T: Number> Centering<T> {
     unsafe fn clear(&self) {
+        // SAFETY: these are all sums and all offsets.
         unsafe {
             self.sums.write_bytes(0, self.parts * self.stride);
             self.offsets.write_bytes(0, self.stride);
@@ -213,6 +227,7 @@ impl<T: Number> Centering<T> {
     unsafe fn set_offsets(&self, product: &Product<T>) {
         let scale = (product.alpha.into() / product.a.depth as f64).sqrt();
         for column in 0..self.columns {
+            // SAFETY: `column` is below `stride`, and every sum was cleared first.
             unsafe {
                 let part = |part: usize| *self.sums.add(part * self.stride + column).as_ptr();
                 let sum: f64 = (0..self.parts).map(part).sum();
@@ -226,6 +241,7 @@ impl<T: Number> Centering<T> {
         let scale = (product.alpha.into() * product.a.depth as f64).sqrt();
         let mut near = true;
         for column in 0..self.columns {
+            // SAFETY: there are `columns` offsets and centres, and `C` is as large a square.
             unsafe {
                 let offset: f64 = self.offsets.add(column).read().into();
                 let center = self.centers.add(column);
@@ -245,6 +261,10 @@ impl<T: Number> Centering<T> {
 // each worker has left panels of its own.
 unsafe impl<K: Kernel> Sync for Plan<'_, K> {}
 
+/// # Safety
+///
+/// Every method needs what [`multiply`] does, and panels as large as the fields say. A share lies within
+/// the product, and no other thread is at work on its rows and columns of `C`.
 impl<K: Kernel> Plan<'_, K> {
     unsafe fn run(&self) {
         let (rows, columns) = (self.product.a.rows, self.right.rows);
@@ -265,6 +285,7 @@ impl<K: Kernel> Plan<'_, K> {
             }
             let last = start + deep == depth;
             if let (true, Some(centering)) = (last, &self.centering) {
+                // SAFETY: the last pass is packed, and no task of it has begun.
                 unsafe { centering.set_offsets(self.product) };
             }
             for_each_task(self.threads, blocks * groups, |task, worker| {
@@ -282,6 +303,7 @@ impl<K: Kernel> Plan<'_, K> {
                     start,
                     depth: deep,
                 };
+                // SAFETY: the task alone has these rows and columns of `C`, and the worker these panels.
                 unsafe {
                     if self.symmetric {
                         self.multiply_triangle(&share);
@@ -298,7 +320,8 @@ impl<K: Kernel> Plan<'_, K> {
         for_each_task(self.threads, depth.div_ceil(PACKED_AT_ONCE), |task, _| {
             let first = task * PACKED_AT_ONCE;
             let part = (start + first, PACKED_AT_ONCE.min(depth - first));
-            // SAFETY: the panels hold `WIDTH * pass` numbers for each `WIDTH` columns.
+            // SAFETY: the panels hold `WIDTH * pass` numbers for each `WIDTH` columns, the sums a row a
+            // part; no other task has this part.
             unsafe {
                 let to = self.right_panels.add(first * K::WIDTH);
                 let source = self.right.part((0, self.right.rows), part);
@@ -313,6 +336,7 @@ impl<K: Kernel> Plan<'_, K> {
 
     unsafe fn multiply_block(&self, share: &Share, columns: Range<usize>, worker: usize) {
         let a = &self.product.a;
+        // SAFETY: the share is within the factor, and the worker's panels hold a whole block.
         unsafe {
             let left = if self.left_in_place {
                 Left {
@@ -339,6 +363,9 @@ impl<K: Kernel> Plan<'_, K> {
 
     unsafe fn multiply_triangle(&self, share: &Share) {
         let end = share.first + share.rows;
+        // SAFETY: the panels hold every row of the one factor, and a block begins with a panel, for it
+        // is a multiple of `WIDTH`. Rows and columns are below `end`. The mirror images of a block are
+        // written by no other task.
         unsafe {
             let panel = share.depth * K::WIDTH;
             let left = share.panels::<K>(self.right_panels.add(share.first / K::WIDTH * panel));
@@ -382,6 +409,8 @@ impl<K: Kernel> Plan<'_, K> {
         } = self.product;
         let width = K::WIDTH as isize;
         let skipped = (rows.start - share.first) as isize;
+        // SAFETY: `rows` are of the share, `columns` within `C` and within one panel; a factor that was
+        // packed is read from its panels, one that was not where it lies.
         unsafe {
             let (b, b_step) = if self.right_in_place {
                 let step = self.right.step;

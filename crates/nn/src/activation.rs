@@ -7,12 +7,16 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape};
-use ndarray::{Array, Dimension, Zip};
+use ndarray::{Array, Array2, ArrayView1, Dimension, Ix2, Zip};
 use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::lanes::{LANES, load, normal, store};
+use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::simd::vectorized;
+
+/// Entries that a thread takes at a time.
+const PART: usize = 1 << 13;
 
 /// A function applied to every entry.
 ///
@@ -40,7 +44,7 @@ pub enum Activation {
     Gelu,
 }
 
-/// What the backward pass of [`Activation`] needs: the output, or the input for
+/// What the backward pass of [`Activation`] needs: the output, or the slope for
 /// [`Gelu`](Activation::Gelu).
 #[derive(Debug)]
 pub struct ActivationCache<A, D: Dimension>(Array<A, D>);
@@ -56,8 +60,82 @@ impl Activation {
                 let y = self.infer(x);
                 (y.clone(), ActivationCache(y))
             }
-            Self::Gelu => (self.infer(x.clone()), ActivationCache(x)),
+            Self::Gelu => {
+                let (mut y, mut x) = (x.clone(), x);
+                let length = x.len();
+                match (y.as_slice_memory_order_mut(), x.as_slice_memory_order_mut()) {
+                    (Some(y), Some(x)) => {
+                        let parts = y.chunks_mut(PART).zip(x.chunks_mut(PART)).collect();
+                        for_each_part(length, parts, |(y, x): (&mut [A], &mut [A])| {
+                            vectorized(
+                                #[inline(always)]
+                                || {
+                                    gelus_with_slopes(y, x);
+                                },
+                            );
+                        });
+                    }
+                    _ => Zip::from(&mut y).and(&mut x).for_each(|y, x| {
+                        gelu_with_slope(std::slice::from_mut(y), std::slice::from_mut(x))
+                    }),
+                }
+                (y, ActivationCache(x))
+            }
         }
+    }
+
+    /// As [`forward`](Self::forward), of `x + bias` in every row; `x` has standard layout.
+    pub(crate) fn forward_biased<A: Scalar>(
+        self,
+        mut x: Array2<A>,
+        bias: &[A],
+    ) -> (Array2<A>, ActivationCache<A, Ix2>) {
+        if self != Self::Gelu {
+            x += &ArrayView1::from(bias);
+            return self.forward(x);
+        }
+        let width = x.ncols();
+        let mut y = Array2::zeros(x.raw_dim());
+        let parts: Vec<_> = entries_mut(&mut y)
+            .chunks_mut(ROWS * width)
+            .zip(entries_mut(&mut x).chunks_mut(ROWS * width))
+            .collect();
+        for_each_part(parts.len() * ROWS * width, parts, |(y, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let rows = y.chunks_exact_mut(width).zip(x.chunks_exact_mut(width));
+                    for (y, x) in rows {
+                        add(x, bias);
+                        y.copy_from_slice(x);
+                        gelus_with_slopes(y, x);
+                    }
+                },
+            );
+        });
+        (y, ActivationCache(x))
+    }
+
+    /// As [`forward_biased`](Self::forward_biased), without a cache.
+    pub(crate) fn infer_biased<A: Scalar>(self, mut x: Array2<A>, bias: &[A]) -> Array2<A> {
+        if self != Self::Gelu {
+            x += &ArrayView1::from(bias);
+            return self.infer(x);
+        }
+        let width = x.ncols();
+        let parts: Vec<_> = entries_mut(&mut x).chunks_mut(ROWS * width).collect();
+        for_each_part(parts.len() * ROWS * width, parts, |x| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for x in x.chunks_exact_mut(width) {
+                        add(x, bias);
+                        gelus(x);
+                    }
+                },
+            );
+        });
+        x
     }
 
     /// As [`forward`](Self::forward), without a cache.
@@ -67,10 +145,15 @@ impl Activation {
             Self::Relu => x.mapv_inplace(|x| if x <= A::zero() { A::zero() } else { x }),
             Self::Tanh => x.mapv_inplace(A::tanh),
             Self::Gelu => match x.as_slice_memory_order_mut() {
-                Some(slice) => vectorized(
-                    #[inline(always)]
-                    || slice.chunks_mut(LANES).for_each(gelu),
-                ),
+                Some(slice) => {
+                    let length = slice.len();
+                    for_each_part(length, slice.chunks_mut(PART).collect(), |x| {
+                        vectorized(
+                            #[inline(always)]
+                            || gelus(x),
+                        );
+                    });
+                }
                 None => x.iter_mut().for_each(|x| gelu(std::slice::from_mut(x))),
             },
         }
@@ -90,7 +173,7 @@ impl Activation {
         self.backward_at(&cache.0, dy)
     }
 
-    /// As [`backward`](Self::backward) from what the caller has kept: the output, or the input for
+    /// As [`backward`](Self::backward) from what the caller has kept: the output, or the slope for
     /// [`Gelu`](Activation::Gelu).
     ///
     /// # Errors
@@ -102,19 +185,18 @@ impl Activation {
         mut dy: Array<A, D>,
     ) -> Result<Array<A, D>, NnError> {
         check_shape("activation backward", "dy", dy.shape(), kept.shape())?;
-        if self == Self::Gelu {
-            match (dy.as_slice_mut(), kept.as_slice()) {
-                (Some(dy), Some(x)) => vectorized(
-                    #[inline(always)]
-                    || {
-                        let chunks = dy.chunks_mut(LANES).zip(x.chunks(LANES));
-                        chunks.for_each(|(dy, x)| gelu_backward(dy, x));
-                    },
-                ),
-                _ => Zip::from(&mut dy).and(kept).for_each(|dy, x| {
-                    gelu_backward(std::slice::from_mut(dy), std::slice::from_ref(x))
-                }),
+        let in_parts = match (dy.as_slice_mut(), kept.as_slice()) {
+            (Some(dy), Some(slope)) if self == Self::Gelu => {
+                let parts = dy.chunks_mut(PART).zip(slope.chunks(PART)).collect();
+                for_each_part(slope.len(), parts, |(dy, slope): (&mut [A], &[A])| {
+                    let pairs = dy.iter_mut().zip(slope);
+                    pairs.for_each(|(dy, &slope)| *dy *= slope);
+                });
+                true
             }
+            _ => false,
+        };
+        if in_parts {
             return Ok(dy);
         }
         let zip = Zip::from(&mut dy).and(kept);
@@ -125,9 +207,26 @@ impl Activation {
                 }
             }),
             Self::Tanh => zip.for_each(|d, &y| *d *= A::one() - y * y),
-            Self::Gelu => {}
+            Self::Gelu => zip.for_each(|d, &slope| *d *= slope),
         }
         Ok(dy)
+    }
+}
+
+// Loops and not `for_each`, which the compiler may leave out of line and so without the instructions
+// of the caller.
+
+#[inline(always)]
+fn gelus<A: Scalar>(x: &mut [A]) {
+    for x in x.chunks_mut(LANES) {
+        gelu(x);
+    }
+}
+
+#[inline(always)]
+fn gelus_with_slopes<A: Scalar>(y: &mut [A], x: &mut [A]) {
+    for (y, x) in y.chunks_mut(LANES).zip(x.chunks_mut(LANES)) {
+        gelu_with_slope(y, x);
     }
 }
 
@@ -142,15 +241,23 @@ fn gelu<A: Scalar>(x: &mut [A]) {
     store(&y, x);
 }
 
-/// `dy (Φ(x) + x φ(x))` for at most [`LANES`] numbers.
+/// `x Φ(x)` in `y`, and the slope `Φ(x) + x φ(x)` in the place of `x`, for at most [`LANES`] numbers.
 #[inline(always)]
-fn gelu_backward<A: Scalar>(dy: &mut [A], x: &[A]) {
-    let (x, mut dx) = (load(x), load(dy));
-    let (distribution, density) = normal(x);
+fn gelu_with_slope<A: Scalar>(y: &mut [A], x: &mut [A]) {
+    let mut value = load(x);
+    let (mut slope, density) = normal(value);
     for lane in 0..LANES {
-        dx[lane] *= distribution[lane] + x[lane] * density[lane];
+        let x = value[lane];
+        value[lane] *= slope[lane];
+        slope[lane] += x * density[lane];
     }
-    store(&dx, dy);
+    store(&value, y);
+    store(&slope, x);
+}
+
+#[inline(always)]
+fn add<A: Scalar>(x: &mut [A], bias: &[A]) {
+    x.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
 }
 
 #[cfg(test)]

@@ -8,19 +8,21 @@
 //!
 //! The sequences of a batch follow each other in one matrix `[ΣL, D]`, so that a masked key is a row
 //! that is not there: padding costs nothing and there is no mask to add. The four projections are
-//! one matrix product each for the whole batch.
+//! one matrix product each for the whole batch. Threads take a sequence each, whose rows stay in the
+//! cache from the biases to the context; its gradients take the places of what they belong to.
 
 use std::ops::Range;
 
 use modalign_core::{Scalar, check_shape, impl_parameters};
-use modalign_linalg::gemm;
-use ndarray::{Array2, ArrayView2, Ix2, s};
+use modalign_linalg::{gemm, matmul};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use rand::Rng;
 
+use crate::dropout::DropoutMask;
 use crate::error::check_config;
-use crate::{
-    Dropout, DropoutCache, Fixed, Linear, LinearCache, NnError, softmax, softmax_backward,
-};
+use crate::parts::{entries_mut, take, try_for_each_part};
+use crate::softmax::{softmax_backward_rows, softmax_rows};
+use crate::{Dropout, Fixed, Linear, NnError};
 
 /// Multi-head attention and, at the same time, the type of its gradient.
 ///
@@ -73,12 +75,14 @@ impl_parameters!(MultiHeadAttention {
 #[derive(Debug)]
 pub struct MultiHeadAttentionCache<A> {
     x: Array2<A>,
-    memory: Array2<A>,
+    /// Absent where `x` attends to itself.
+    memory: Option<Array2<A>>,
     projections: Projections<A>,
+    context: Array2<A>,
+    /// Of every block and head, before dropout.
+    probabilities: Vec<A>,
     blocks: Vec<Block>,
-    /// Of every block and head.
-    probabilities: Vec<(Array2<A>, DropoutCache<A, Ix2>)>,
-    output: LinearCache<A>,
+    mask: DropoutMask,
 }
 
 #[derive(Debug)]
@@ -91,8 +95,22 @@ struct Projections<A> {
 /// The rows of one sequence.
 #[derive(Debug)]
 struct Block {
-    x: Range<usize>,
-    memory: Range<usize>,
+    x: usize,
+    memory: usize,
+}
+
+/// What belongs to one sequence, row after row.
+struct Part<'a, A> {
+    block: usize,
+    rows: usize,
+    keys: usize,
+    query: &'a mut [A],
+    key: &'a mut [A],
+    value: &'a mut [A],
+    /// The heads' outputs side by side, or the gradient in them.
+    context: &'a mut [A],
+    /// Of all heads; empty if nobody needs them later.
+    probabilities: &'a mut [A],
 }
 
 impl<A: Scalar> MultiHeadAttention<A> {
@@ -135,23 +153,9 @@ impl<A: Scalar> MultiHeadAttention<A> {
         memory_lengths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, MultiHeadAttentionCache<A>), NnError> {
-        let blocks = blocks(x, lengths, memory, memory_lengths)?;
-        let projections = self.project(x, memory)?;
-        let mut probabilities = Vec::with_capacity(blocks.len() * *self.heads);
-        let context = self.attend(&projections, &blocks, |block| {
-            let (dropped, dropout) = self.dropout.forward(block.clone(), rng);
-            probabilities.push((block, dropout));
-            dropped
-        })?;
-        let (y, output) = self.output.forward(context.view())?;
-        let cache = MultiHeadAttentionCache {
-            x: x.to_owned(),
-            memory: memory.to_owned(),
-            projections,
-            blocks,
-            probabilities,
-            output,
-        };
+        let memory = Some((memory, memory_lengths));
+        let (mut y, cache) = self.attend(x, lengths, memory, self.draw_dropout(rng))?;
+        y += &self.output.bias;
         Ok((y, cache))
     }
 
@@ -167,10 +171,9 @@ impl<A: Scalar> MultiHeadAttention<A> {
         memory: ArrayView2<A>,
         memory_lengths: &[usize],
     ) -> Result<Array2<A>, NnError> {
-        let blocks = blocks(x, lengths, memory, memory_lengths)?;
-        let projections = self.project(x, memory)?;
-        let context = self.attend(&projections, &blocks, |block| block)?;
-        self.output.infer(context.view())
+        let mut y = self.infer_attend(x, lengths, Some((memory, memory_lengths)))?;
+        y += &self.output.bias;
+        Ok(y)
     }
 
     /// Adds the gradients of the weights to `grads` and returns `dx [ΣL, D]` and
@@ -185,81 +188,258 @@ impl<A: Scalar> MultiHeadAttention<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(Array2<A>, Array2<A>), NnError> {
-        let MultiHeadAttentionCache {
-            x,
-            memory,
-            projections: Projections { query, key, value },
-            blocks,
-            probabilities,
-            output,
-        } = cache;
-        let dcontext = self.output.backward(output, dy, &mut grads.output)?;
-        let mut dquery = Array2::zeros(query.raw_dim());
-        let mut dkey = Array2::zeros(key.raw_dim());
-        let mut dvalue = Array2::zeros(value.raw_dim());
-        let (scale, one, zero) = (self.scale(), A::one(), A::zero());
-        let places = blocks
-            .iter()
-            .flat_map(|block| self.columns().map(move |columns| (block, columns)));
-        for ((block, columns), (probabilities, dropout)) in places.zip(probabilities) {
-            let asking = s![block.x.clone(), columns.clone()];
-            let answering = s![block.memory.clone(), columns];
-            let dcontext = dcontext.slice(&asking);
-            let dropped = dropout.scale(probabilities.clone());
-            let mut dvalue = dvalue.slice_mut(&answering);
-            gemm(one, &dropped.t(), &dcontext, zero, &mut dvalue)?;
-
-            let mut ddropped = Array2::zeros(dropped.raw_dim());
-            let value = value.slice(&answering);
-            gemm(one, &dcontext, &value.t(), zero, &mut ddropped)?;
-            let dprobabilities = dropout.scale(ddropped);
-            let dscores = softmax_backward(probabilities.view(), dprobabilities.view())?;
-
-            let (query, key) = (query.slice(&asking), key.slice(&answering));
-            gemm(scale, &dscores, &key, zero, &mut dquery.slice_mut(&asking))?;
-            let mut dkey = dkey.slice_mut(&answering);
-            gemm(scale, &dscores.t(), &query, zero, &mut dkey)?;
-        }
-        let (x, memory) = (x.view(), memory.view());
-        let dx = self.query.backward_at(x, dquery.view(), &mut grads.query)?;
-        let mut dmemory = self.key.backward_at(memory, dkey.view(), &mut grads.key)?;
-        dmemory += &self
-            .value
-            .backward_at(memory, dvalue.view(), &mut grads.value)?;
+        let mut dx = Array2::zeros(cache.x.raw_dim());
+        let memory = cache.memory.as_ref().unwrap_or(&cache.x);
+        let mut dmemory = Array2::zeros(memory.raw_dim());
+        self.add_backward(cache, dy, grads, &mut dx, Some(&mut dmemory))?;
         Ok((dx, dmemory))
     }
 
+    /// Draws which probabilities a pass drops.
+    pub(crate) fn draw_dropout(&self, rng: &mut impl Rng) -> DropoutMask {
+        self.dropout.mask(rng)
+    }
+
+    /// As [`forward`](Self::forward), without the bias of the output; `x` attends to itself where
+    /// there is no `memory`.
+    pub(crate) fn attend(
+        &self,
+        x: ArrayView2<A>,
+        lengths: &[usize],
+        memory: Option<(ArrayView2<A>, &[usize])>,
+        mask: DropoutMask,
+    ) -> Result<(Array2<A>, MultiHeadAttentionCache<A>), NnError> {
+        let (memory_rows, memory_lengths) = memory.unwrap_or((x, lengths));
+        let blocks = blocks(x, lengths, memory_rows, memory_lengths)?;
+        let mut projections = self.project(x, memory_rows)?;
+        let mut context = Array2::zeros(x.raw_dim());
+        let pairs: usize = blocks.iter().map(|block| block.x * block.memory).sum();
+        let mut probabilities = vec![A::zero(); *self.heads * pairs];
+        let parts = self.parts(&blocks, &mut projections, &mut context, &mut probabilities);
+        try_for_each_part(*self.heads * pairs, parts, |part| {
+            self.attend_part(part, mask)
+        })?;
+        let y = matmul(&context, &self.output.weight.t())?;
+        let cache = MultiHeadAttentionCache {
+            x: x.to_owned(),
+            memory: memory.map(|(memory, _)| memory.to_owned()),
+            projections,
+            context,
+            probabilities,
+            blocks,
+            mask,
+        };
+        Ok((y, cache))
+    }
+
+    /// As [`attend`](Self::attend), without dropout and without a cache.
+    pub(crate) fn infer_attend(
+        &self,
+        x: ArrayView2<A>,
+        lengths: &[usize],
+        memory: Option<(ArrayView2<A>, &[usize])>,
+    ) -> Result<Array2<A>, NnError> {
+        let (memory, memory_lengths) = memory.unwrap_or((x, lengths));
+        let blocks = blocks(x, lengths, memory, memory_lengths)?;
+        let mut projections = self.project(x, memory)?;
+        let mut context = Array2::zeros(x.raw_dim());
+        let entries = context.len();
+        let parts = self.parts(&blocks, &mut projections, &mut context, &mut []);
+        try_for_each_part(entries, parts, |part| {
+            self.attend_part(part, DropoutMask::NONE)
+        })?;
+        Ok(matmul(&context, &self.output.weight.t())?)
+    }
+
+    /// Adds the gradients of the weights to `grads`, and those of the inputs to `dx` and `dmemory`,
+    /// or all to `dx` if there is no other.
+    pub(crate) fn add_backward(
+        &self,
+        cache: MultiHeadAttentionCache<A>,
+        dy: ArrayView2<A>,
+        grads: &mut Self,
+        dx: &mut Array2<A>,
+        dmemory: Option<&mut Array2<A>>,
+    ) -> Result<(), NnError> {
+        let MultiHeadAttentionCache {
+            x,
+            memory,
+            mut projections,
+            context,
+            mut probabilities,
+            blocks,
+            mask,
+        } = cache;
+        self.output
+            .add_gradients(context.view(), dy, &mut grads.output)?;
+        let mut dcontext = context;
+        gemm(A::one(), &dy, &self.output.weight, A::zero(), &mut dcontext)?;
+        let entries = probabilities.len();
+        let parts = self.parts(&blocks, &mut projections, &mut dcontext, &mut probabilities);
+        try_for_each_part(entries, parts, |part| self.backward_part(part, mask))?;
+        drop((dcontext, probabilities));
+
+        let memory = memory.as_ref().unwrap_or(&x).view();
+        let Projections { query, key, value } = projections;
+        self.query
+            .add_gradients(x.view(), query.view(), &mut grads.query)?;
+        gemm(A::one(), &query, &self.query.weight, A::one(), dx)?;
+        drop(query);
+        let dmemory = dmemory.unwrap_or(dx);
+        for (layer, gradient, grads) in [
+            (&self.key, key, &mut grads.key),
+            (&self.value, value, &mut grads.value),
+        ] {
+            layer.add_gradients(memory, gradient.view(), grads)?;
+            gemm(A::one(), &gradient, &layer.weight, A::one(), dmemory)?;
+        }
+        Ok(())
+    }
+
+    /// Queries, keys and values, without their biases.
     fn project(&self, x: ArrayView2<A>, memory: ArrayView2<A>) -> Result<Projections<A>, NnError> {
+        let width = self.query.input_size();
+        check_shape("attention", "x", x.shape(), &[x.nrows(), width])?;
+        check_shape(
+            "attention",
+            "memory",
+            memory.shape(),
+            &[memory.nrows(), width],
+        )?;
         Ok(Projections {
-            query: self.query.infer(x)?,
-            key: self.key.infer(memory)?,
-            value: self.value.infer(memory)?,
+            query: matmul(&x, &self.query.weight.t())?,
+            key: matmul(&memory, &self.key.weight.t())?,
+            value: matmul(&memory, &self.value.weight.t())?,
         })
     }
 
-    /// The heads' outputs side by side `[ΣL, D]`; `weights` makes weights of the probabilities of
-    /// every block and head.
-    fn attend(
+    /// What belongs to each block; no probabilities if there is no room for them.
+    fn parts<'a>(
         &self,
-        Projections { query, key, value }: &Projections<A>,
         blocks: &[Block],
-        mut weights: impl FnMut(Array2<A>) -> Array2<A>,
-    ) -> Result<Array2<A>, NnError> {
-        let mut context = Array2::zeros(query.raw_dim());
-        for block in blocks {
-            for columns in self.columns() {
-                let asking = s![block.x.clone(), columns.clone()];
-                let answering = s![block.memory.clone(), columns];
-                let (query, key) = (query.slice(&asking), key.slice(&answering));
-                let mut scores = Array2::zeros((query.nrows(), key.nrows()));
-                gemm(self.scale(), &query, &key.t(), A::zero(), &mut scores)?;
-                let weights = weights(softmax(scores));
-                let value = value.slice(&answering);
-                let mut context = context.slice_mut(&asking);
-                gemm(A::one(), &weights, &value, A::zero(), &mut context)?;
-            }
+        projections: &'a mut Projections<A>,
+        context: &'a mut Array2<A>,
+        mut probabilities: &'a mut [A],
+    ) -> Vec<Part<'a, A>> {
+        let width = context.ncols();
+        let mut query = entries_mut(&mut projections.query);
+        let mut key = entries_mut(&mut projections.key);
+        let mut value = entries_mut(&mut projections.value);
+        let mut context = entries_mut(context);
+        let kept = !probabilities.is_empty();
+        let part = |(
+            block,
+            &Block {
+                x: rows,
+                memory: keys,
+            },
+        ): (usize, &Block)| Part {
+            block,
+            rows,
+            keys,
+            query: take(&mut query, rows * width),
+            key: take(&mut key, keys * width),
+            value: take(&mut value, keys * width),
+            context: take(&mut context, rows * width),
+            probabilities: match kept {
+                true => take(&mut probabilities, *self.heads * rows * keys),
+                false => &mut [],
+            },
+        };
+        blocks.iter().enumerate().map(part).collect()
+    }
+
+    /// Adds the biases to queries, keys and values, and computes probabilities and context.
+    fn attend_part(&self, part: Part<'_, A>, mask: DropoutMask) -> Result<(), NnError> {
+        let width = self.query.output_size();
+        let (rows, keys) = (part.rows, part.keys);
+        if rows == 0 {
+            return Ok(());
         }
-        Ok(context)
+        let mut query = matrix_mut(rows, width, part.query);
+        query += &self.query.bias;
+        let mut key = matrix_mut(keys, width, part.key);
+        key += &self.key.bias;
+        let mut value = matrix_mut(keys, width, part.value);
+        value += &self.value.bias;
+        let mut context = matrix_mut(rows, width, part.context);
+        let size = rows * keys;
+        let mut scratch = vec![A::zero(); size];
+        for (head, columns) in self.columns().enumerate() {
+            let kept = part.probabilities.get_mut(head * size..(head + 1) * size);
+            let (query, key) = (
+                query.slice(s![.., columns.clone()]),
+                key.slice(s![.., columns.clone()]),
+            );
+            let weights = match kept {
+                Some(probabilities) => {
+                    let mut scores = matrix_mut(rows, keys, probabilities);
+                    gemm(self.scale(), &query, &key.t(), A::zero(), &mut scores)?;
+                    softmax_rows(probabilities, keys);
+                    scratch.copy_from_slice(probabilities);
+                    mask.scale(part.block * *self.heads + head, &mut scratch);
+                    matrix(rows, keys, &scratch)
+                }
+                None => {
+                    let mut scores = matrix_mut(rows, keys, &mut scratch);
+                    gemm(self.scale(), &query, &key.t(), A::zero(), &mut scores)?;
+                    softmax_rows(&mut scratch, keys);
+                    matrix(rows, keys, &scratch)
+                }
+            };
+            let value = value.slice(s![.., columns.clone()]);
+            let mut context = context.slice_mut(s![.., columns]);
+            gemm(A::one(), &weights, &value, A::zero(), &mut context)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the gradients in queries, keys and values into their places.
+    fn backward_part(&self, part: Part<'_, A>, mask: DropoutMask) -> Result<(), NnError> {
+        let width = self.query.output_size();
+        let (rows, keys) = (part.rows, part.keys);
+        if rows == 0 {
+            part.key.fill(A::zero());
+            part.value.fill(A::zero());
+            return Ok(());
+        }
+        let mut query = matrix_mut(rows, width, part.query);
+        let mut key = matrix_mut(keys, width, part.key);
+        let mut value = matrix_mut(keys, width, part.value);
+        let dcontext = matrix(rows, width, part.context);
+        let size = rows * keys;
+        let mut scratch = vec![A::zero(); size];
+        let mut dkey = Array2::zeros((keys, self.head_size()));
+        let (scale, one, zero) = (self.scale(), A::one(), A::zero());
+        for (head, columns) in self.columns().enumerate() {
+            let probabilities = &mut part.probabilities[head * size..(head + 1) * size];
+            let row = part.block * *self.heads + head;
+            let dcontext = dcontext.slice(s![.., columns.clone()]);
+            let mut query = query.slice_mut(s![.., columns.clone()]);
+            let mut key = key.slice_mut(s![.., columns.clone()]);
+            let mut value = value.slice_mut(s![.., columns]);
+
+            let mut ddropped = Array2::zeros((rows, keys));
+            gemm(one, &dcontext, &value.t(), zero, &mut ddropped)?;
+            scratch.copy_from_slice(probabilities);
+            mask.scale(row, &mut scratch);
+            gemm(
+                one,
+                &matrix(rows, keys, &scratch).t(),
+                &dcontext,
+                zero,
+                &mut value,
+            )?;
+
+            let dprobabilities = entries_mut(&mut ddropped);
+            mask.scale(row, dprobabilities);
+            softmax_backward_rows(probabilities, dprobabilities, keys);
+            let dscores = matrix(rows, keys, probabilities);
+            gemm(scale, &dscores.t(), &query, zero, &mut dkey)?;
+            gemm(scale, &dscores, &key, zero, &mut query)?;
+            key.assign(&dkey);
+        }
+        Ok(())
     }
 
     /// The columns of every head.
@@ -300,30 +480,31 @@ fn blocks<A>(
         &[memory_lengths.len()],
         &[lengths.len()],
     )?;
-    let mut blocks = Vec::with_capacity(lengths.len());
-    let (mut x_row, mut memory_row) = (0, 0);
-    for (&length, &memory_length) in lengths.iter().zip(memory_lengths) {
-        if length > 0 && memory_length == 0 {
-            return Err(NnError::Empty {
-                operation: "attention",
-            });
-        }
-        let block = Block {
-            x: x_row..x_row + length,
-            memory: memory_row..memory_row + memory_length,
-        };
-        (x_row, memory_row) = (block.x.end, block.memory.end);
-        if length > 0 {
-            blocks.push(block);
-        }
+    let pairs = lengths.iter().zip(memory_lengths);
+    let blocks: Vec<_> = pairs.map(|(&x, &memory)| Block { x, memory }).collect();
+    if blocks.iter().any(|block| block.x > 0 && block.memory == 0) {
+        return Err(NnError::Empty {
+            operation: "attention",
+        });
     }
     for (operand, found, rows) in [
-        ("x", x.nrows(), x_row),
-        ("memory", memory.nrows(), memory_row),
+        ("x", x.nrows(), lengths),
+        ("memory", memory.nrows(), memory_lengths),
     ] {
+        let rows = rows
+            .iter()
+            .fold(0_usize, |sum, &rows| sum.saturating_add(rows));
         check_shape("attention: rows and lengths", operand, &[found], &[rows])?;
     }
     Ok(blocks)
+}
+
+fn matrix<A>(rows: usize, columns: usize, entries: &[A]) -> ArrayView2<'_, A> {
+    ArrayView2::from_shape((rows, columns), entries).expect("there are rows * columns entries")
+}
+
+fn matrix_mut<A>(rows: usize, columns: usize, entries: &mut [A]) -> ArrayViewMut2<'_, A> {
+    ArrayViewMut2::from_shape((rows, columns), entries).expect("there are rows * columns entries")
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ use rand::{Rng, RngExt};
 
 use crate::NnError;
 use crate::error::check_config;
+use crate::lanes::{LANES, load, store};
+use crate::parts::{ROWS, entries_mut, for_each_part};
+use crate::philox::{WORDS, philox};
+use crate::simd::vectorized;
 
 /// Sets entries to zero at random in training and scales the others so that the expectation stays.
 ///
@@ -37,6 +41,19 @@ pub struct Dropout {
 /// What the backward pass of [`Dropout`] needs: the factor of every entry, absent at rate 0.
 #[derive(Debug)]
 pub struct DropoutCache<A, D: Dimension>(Option<Array<A, D>>);
+
+/// The factors of a dropout as a function of a key and a place: nothing is stored, threads take
+/// rows in any order, and whoever has the mask can have the factors again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DropoutMask(Option<Draw>);
+
+#[derive(Debug, Clone, Copy)]
+struct Draw {
+    key: [u32; 2],
+    /// A word below this drops its entry.
+    dropped: u32,
+    scale: f64,
+}
 
 impl Dropout {
     /// A layer that drops each entry with probability `rate`, in [0, 1).
@@ -86,6 +103,15 @@ impl Dropout {
         }
     }
 
+    /// Draws the key of a mask. At rate 0 nothing is drawn.
+    pub(crate) fn mask(self, rng: &mut impl Rng) -> DropoutMask {
+        DropoutMask((self.rate > 0.0).then(|| Draw {
+            key: [rng.next_u32(), rng.next_u32()],
+            dropped: (self.rate * 2_f64.powi(32)) as u32,
+            scale: 1.0 / (1.0 - self.rate),
+        }))
+    }
+
     /// Returns `x` as it is: at inference nothing is dropped.
     pub fn infer<A: Scalar, D: Dimension>(self, x: Array<A, D>) -> Array<A, D> {
         x
@@ -95,7 +121,7 @@ impl Dropout {
     ///
     /// # Errors
     ///
-    /// [`NnError::Shape`] if `dy` has another shape than the output had.
+    /// [`NnError::Shape`] if `dy` has another shape than the output had and the rate is above 0.
     pub fn backward<A: Scalar, D: Dimension>(
         self,
         cache: DropoutCache<A, D>,
@@ -132,6 +158,68 @@ impl<A, D: Dimension> Default for DropoutCache<A, D> {
     }
 }
 
+impl DropoutMask {
+    /// Nothing is dropped.
+    pub(crate) const NONE: Self = Self(None);
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The rows of `x`, which has standard layout, times their factors.
+    pub(crate) fn scaled<A: Scalar>(&self, x: &Array2<A>) -> Array2<A> {
+        let mut x = x.clone();
+        if self.is_none() {
+            return x;
+        }
+        let width = x.ncols();
+        let parts: Vec<_> = entries_mut(&mut x)
+            .chunks_mut(ROWS * width)
+            .enumerate()
+            .collect();
+        for_each_part(parts.len() * ROWS * width, parts, |(part, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (row, x) in x.chunks_exact_mut(width).enumerate() {
+                        self.scale(part * ROWS + row, x);
+                    }
+                },
+            );
+        });
+        x
+    }
+
+    /// Multiplies the entries of a row by their factors.
+    #[inline(always)]
+    pub(crate) fn scale<A: Scalar>(&self, row: usize, x: &mut [A]) {
+        let Some(draw) = self.0 else {
+            return;
+        };
+        let scale = A::from_f64(draw.scale);
+        let mut counter = [[0; LANES]; WORDS];
+        counter[1] = [row as u32; LANES];
+        counter[2] = [(row as u64 >> 32) as u32; LANES];
+        for (group, x) in x.chunks_mut(WORDS * LANES).enumerate() {
+            for (lane, place) in counter[0].iter_mut().enumerate() {
+                *place = (group * LANES + lane) as u32;
+            }
+            let words = philox(counter, draw.key);
+            for (x, words) in x.chunks_mut(LANES).zip(&words) {
+                let mut lanes = load(x);
+                for (x, &word) in lanes.iter_mut().zip(words) {
+                    *x *= if word < draw.dropped {
+                        A::zero()
+                    } else {
+                        scale
+                    };
+                }
+                store(&lanes, x);
+            }
+        }
+    }
+}
+
 impl<A: Scalar, D: Dimension> DropoutCache<A, D> {
     /// Multiplies by the factors that were drawn: the pass forward, and the pass backward.
     ///
@@ -144,12 +232,6 @@ impl<A: Scalar, D: Dimension> DropoutCache<A, D> {
         }
         self.multiply(x);
         Ok(())
-    }
-
-    /// As [`apply`](Self::apply), for a layer that needs its dropped input again.
-    pub(crate) fn scale(&self, mut x: Array<A, D>) -> Array<A, D> {
-        self.multiply(&mut x);
-        x
     }
 
     fn multiply(&self, x: &mut Array<A, D>) {
@@ -190,6 +272,60 @@ mod tests {
             let tolerance = 5.0 * (rate / (1.0 - rate) / 20_000.0).sqrt();
             assert!((y.sum() / 20_000.0 - 1.0).abs() < tolerance, "{rate}");
         }
+    }
+
+    #[test]
+    fn a_mask_is_a_function_of_key_and_place() {
+        for rate in [0.1, 0.5, 0.9] {
+            let dropout = Dropout::new(rate).unwrap();
+            let mask = dropout.mask(&mut rng(7));
+            let rows: Vec<Vec<f64>> = (0..200)
+                .map(|row| {
+                    let mut x = vec![1.0; 100];
+                    mask.scale(row, &mut x);
+                    x
+                })
+                .collect();
+            let sum: f64 = rows.iter().flatten().sum();
+            // Five standard deviations of the mean.
+            let tolerance = 5.0 * (rate / (1.0 - rate) / 20_000.0).sqrt();
+            assert!((sum / 20_000.0 - 1.0).abs() < tolerance, "{rate}");
+            let mut again = vec![1.0; 70];
+            mask.scale(3, &mut again);
+            assert_eq!(again, rows[3][..70]);
+            assert_ne!(rows[3], rows[4]);
+            let mut other = vec![1.0; 100];
+            dropout.mask(&mut rng(8)).scale(3, &mut other);
+            assert_ne!(other, rows[3]);
+            // Neighbours in a row and in a column are dropped independently of each other.
+            let both = |step: usize, down: usize| {
+                let pairs = (0..199).flat_map(|row| (0..99).map(move |x| (row, x)));
+                let dropped = pairs
+                    .filter(|&(row, x)| rows[row][x] == 0.0 && rows[row + down][x + step] == 0.0);
+                dropped.count() as f64 / (199.0 * 99.0)
+            };
+            for found in [both(1, 0), both(0, 1)] {
+                let expected = rate * rate;
+                let deviation = (expected * (1.0 - expected) / (199.0 * 99.0)).sqrt();
+                assert!(
+                    (found - expected).abs() < 6.0 * deviation,
+                    "{rate}: {found}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn mask_stability() {
+        let mut x = [1.0_f32; 8];
+        Dropout::new(0.5)
+            .unwrap()
+            .mask(&mut rng(1))
+            .scale(0, &mut x);
+        assert_eq!(x, [0.0, 0.0, 2.0, 2.0, 0.0, 2.0, 0.0, 2.0]);
+        let mut generator = rng(7);
+        assert!(Dropout::new(0.0).unwrap().mask(&mut generator).is_none());
+        assert_eq!(generator, rng(7));
     }
 
     #[test]

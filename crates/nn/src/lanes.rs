@@ -1,4 +1,4 @@
-//! The normal distribution of several numbers at a time.
+//! Functions and sums of several numbers at a time.
 //!
 //! For `f32` it is made of branch-free polynomials that the compiler turns into vector instructions. With
 //! `k = round(x / ln 2)` and `r = x − k ln 2`
@@ -44,6 +44,40 @@ pub(crate) fn store<A: Scalar>(lanes: &Lanes<A>, target: &mut [A]) {
             let length = target.len();
             target.copy_from_slice(&lanes[..length]);
         }
+    }
+}
+
+/// `Σ term(x, y)` over two slices of one length, in the same order on every processor.
+#[inline(always)]
+pub(crate) fn sum_of<A: Scalar>(x: &[A], y: &[A], term: impl Fn(A, A) -> A) -> A {
+    let mut sums = [A::zero(); LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for lane in 0..LANES {
+            sums[lane] += term(x[lane], y[lane]);
+        }
+    }
+    for (sum, (&x, &y)) in sums.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *sum += term(x, y);
+    }
+    sums.into_iter().sum()
+}
+
+/// The exponential function of every number; for `f32`, 0 where it is under the smallest normal one.
+#[inline(always)]
+pub(crate) fn exponentials<A: Scalar>(x: &mut [A]) {
+    for x in x.chunks_mut(LANES) {
+        let mut lanes = load(x);
+        match single(&mut lanes) {
+            Some(lanes) => {
+                for x in lanes {
+                    let exp = exp_f32(*x);
+                    *x = if *x < EXP_RANGE.0 { 0.0 } else { exp };
+                }
+            }
+            None => lanes.iter_mut().for_each(|x| *x = x.exp()),
+        }
+        store(&lanes, x);
     }
 }
 
@@ -156,6 +190,33 @@ mod tests {
             assert!((distribution[0] - expected).abs() < 1e-37 && density[0] < 1e-37);
         }
         assert!(normal([f32::NAN; LANES]).0[0].is_nan());
+    }
+
+    #[test]
+    fn exponentials_are_right_to_their_rounding() {
+        let x: Vec<f32> = (-87_000..=88_000)
+            .map(|index| index as f32 * 1e-3)
+            .collect();
+        let mut found = x.clone();
+        exponentials(&mut found);
+        for (x, found) in x.iter().zip(found) {
+            let error = f64::from(found) / f64::from(*x).exp() - 1.0;
+            assert!(error.abs() < 1.5e-7, "{x}: {error:e}");
+        }
+        let mut edges = [0.0, -88.0, f32::NEG_INFINITY, f32::NAN];
+        exponentials(&mut edges);
+        assert_eq!(edges[..3], [1.0, 0.0, 0.0]);
+        assert!(edges[3].is_nan());
+    }
+
+    #[test]
+    fn sums_of_terms_are_those_of_a_plain_loop() {
+        for length in [0, 1, 15, 16, 17, 50] {
+            let x: Vec<f64> = (0..length).map(|x| f64::from(x * 7 % 11)).collect();
+            let y: Vec<f64> = (0..length).map(|x| f64::from(x * 5 % 13)).collect();
+            let expected: f64 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
+            assert_eq!(sum_of(&x, &y, |x, y| x * y), expected);
+        }
     }
 
     #[test]

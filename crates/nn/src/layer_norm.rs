@@ -9,9 +9,13 @@
 //! Means are taken over the features of one row.
 
 use modalign_core::{Scalar, check_shape, impl_parameters};
-use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
+use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Axis, CowArray, Data, Ix1};
 
+use crate::dropout::DropoutMask;
 use crate::error::{check_config, check_size};
+use crate::lanes::sum_of;
+use crate::parts::{ROWS, entries_mut, for_each_part};
+use crate::simd::vectorized;
 use crate::{Fixed, NnError};
 
 /// Layer normalisation and, at the same time, the type of its gradient.
@@ -80,31 +84,7 @@ impl<A: Scalar> LayerNorm<A> {
     ///
     /// [`NnError::Shape`] if `x` has another width.
     pub fn forward(&self, x: ArrayView2<A>) -> Result<(Array2<A>, LayerNormCache<A>), NnError> {
-        let expected = [x.nrows(), self.weight.len()];
-        check_shape("layer norm", "x", x.shape(), &expected)?;
-        check_shape("layer norm", "bias", self.bias.shape(), &expected[1..])?;
-        let size = A::from_f64(self.weight.len() as f64);
-        let epsilon = A::from_f64(*self.epsilon);
-        let mut normalized = x.to_owned();
-        let mut inverse_deviation = Array1::zeros(x.nrows());
-        for (mut row, inverse) in normalized
-            .rows_mut()
-            .into_iter()
-            .zip(&mut inverse_deviation)
-        {
-            let mean = row.sum() / size;
-            row.mapv_inplace(|x| x - mean);
-            let variance = row.fold(A::zero(), |sum, &x| sum + x * x) / size;
-            *inverse = (variance + epsilon).sqrt().recip();
-            row.mapv_inplace(|x| x * *inverse);
-        }
-        let mut y = &normalized * &self.weight;
-        y += &self.bias;
-        let cache = LayerNormCache {
-            normalized,
-            inverse_deviation,
-        };
-        Ok((y, cache))
+        self.forward_sum(standard(x), None)
     }
 
     /// As [`forward`](Self::forward), without a cache.
@@ -113,7 +93,86 @@ impl<A: Scalar> LayerNorm<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, x: ArrayView2<A>) -> Result<Array2<A>, NnError> {
-        Ok(self.forward(x)?.0)
+        self.infer_sum(standard(x), None)
+    }
+
+    /// As [`forward`](Self::forward), of the sum of `x`, in standard layout, and other addends.
+    pub(crate) fn forward_sum(
+        &self,
+        mut x: Array2<A>,
+        addends: Option<Addends<'_, A>>,
+    ) -> Result<(Array2<A>, LayerNormCache<A>), NnError> {
+        self.check("layer norm", "x", x.view(), x.nrows())?;
+        let mut y = Array2::zeros(x.raw_dim());
+        let mut inverse_deviation = Array1::zeros(x.nrows());
+        let width = x.ncols();
+        let affine = self.affine();
+        let [weight, bias] = affine.each_ref().map(contiguous);
+        let inverses = inverse_deviation
+            .as_slice_mut()
+            .expect("new vectors are contiguous");
+        let parts: Vec<_> = entries_mut(&mut x)
+            .chunks_mut(ROWS * width)
+            .zip(entries_mut(&mut y).chunks_mut(ROWS * width))
+            .zip(inverses.chunks_mut(ROWS))
+            .enumerate()
+            .collect();
+        for_each_part(
+            parts.len() * ROWS * width,
+            parts,
+            |(part, ((x, y), inverses))| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let rows = x.chunks_exact_mut(width).zip(y.chunks_exact_mut(width));
+                        for (row, ((x, y), inverse)) in rows.zip(inverses).enumerate() {
+                            if let Some(addends) = &addends {
+                                addends.add(part * ROWS + row, x);
+                            }
+                            *inverse = self.normalize(x);
+                            y.copy_from_slice(x);
+                            scale_and_shift(y, weight, bias);
+                        }
+                    },
+                );
+            },
+        );
+        let cache = LayerNormCache {
+            normalized: x,
+            inverse_deviation,
+        };
+        Ok((y, cache))
+    }
+
+    /// As [`forward_sum`](Self::forward_sum), without a cache, in the memory of `x`.
+    pub(crate) fn infer_sum(
+        &self,
+        mut x: Array2<A>,
+        addends: Option<Addends<'_, A>>,
+    ) -> Result<Array2<A>, NnError> {
+        self.check("layer norm", "x", x.view(), x.nrows())?;
+        let width = x.ncols();
+        let affine = self.affine();
+        let [weight, bias] = affine.each_ref().map(contiguous);
+        let parts: Vec<_> = entries_mut(&mut x)
+            .chunks_mut(ROWS * width)
+            .enumerate()
+            .collect();
+        for_each_part(parts.len() * ROWS * width, parts, |(part, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (row, x) in x.chunks_exact_mut(width).enumerate() {
+                        if let Some(addends) = &addends {
+                            addends.add(part * ROWS + row, x);
+                        }
+                        self.normalize(x);
+                        scale_and_shift(x, weight, bias);
+                    }
+                },
+            );
+        });
+        Ok(x)
     }
 
     /// Adds the gradients of scale and shift to `grads` and returns `dx [B, D]`.
@@ -128,43 +187,152 @@ impl<A: Scalar> LayerNorm<A> {
         grads: &mut Self,
     ) -> Result<Array2<A>, NnError> {
         let LayerNormCache {
-            normalized,
+            mut normalized,
             inverse_deviation,
         } = cache;
-        check_shape("layer norm backward", "dy", dy.shape(), normalized.shape())?;
+        let operation = "layer norm backward";
+        self.check(operation, "dy", dy, normalized.nrows())?;
         let width = self.weight.shape();
-        check_shape(
-            "layer norm backward",
-            "grads.weight",
-            grads.weight.shape(),
-            width,
-        )?;
-        check_shape(
-            "layer norm backward",
-            "grads.bias",
-            grads.bias.shape(),
-            width,
-        )?;
-        grads.weight += &(&dy * &normalized).sum_axis(Axis(0));
-        grads.bias += &dy.sum_axis(Axis(0));
-        let size = A::from_f64(self.weight.len() as f64);
-        let mut dx = &dy * &self.weight;
-        for ((mut dz, z), &inverse) in dx
-            .rows_mut()
-            .into_iter()
-            .zip(normalized.rows())
-            .zip(&inverse_deviation)
-        {
-            let mean = dz.sum() / size;
-            let projection = Zip::from(&dz)
-                .and(&z)
-                .fold(A::zero(), |sum, &d, &z| sum + d * z)
-                / size;
-            Zip::from(&mut dz)
-                .and(&z)
-                .for_each(|d, &z| *d = (*d - mean - z * projection) * inverse);
+        check_shape(operation, "grads.weight", grads.weight.shape(), width)?;
+        check_shape(operation, "grads.bias", grads.bias.shape(), width)?;
+        let dy = dy.as_standard_layout();
+        let width = self.weight.len();
+        // Of every part the gradients of scale and shift, added in the order of the parts.
+        let parts = normalized.nrows().div_ceil(ROWS);
+        let mut sums = Array2::zeros((parts, 2 * width));
+        let dys = dy.as_slice().expect("its layout is standard");
+        let inverses = contiguous(&inverse_deviation);
+        let parts: Vec<_> = entries_mut(&mut normalized)
+            .chunks_mut(ROWS * width)
+            .zip(dys.chunks(ROWS * width))
+            .zip(
+                inverses
+                    .chunks(ROWS)
+                    .zip(entries_mut(&mut sums).chunks_mut(2 * width)),
+            )
+            .collect();
+        let affine = self.affine();
+        let [weight, _] = affine.each_ref().map(contiguous);
+        let size = A::from_f64(width as f64);
+        for_each_part(dys.len(), parts, |((z, dy), (inverses, sums))| {
+            let mut dz = vec![A::zero(); width];
+            vectorized(
+                #[inline(always)]
+                || {
+                    let (dweight, dbias) = sums.split_at_mut(width);
+                    let rows = z.chunks_exact_mut(width).zip(dy.chunks_exact(width));
+                    for ((z, dy), &inverse) in rows.zip(inverses) {
+                        dweight
+                            .iter_mut()
+                            .zip(z.iter().zip(dy))
+                            .for_each(|(sum, (&z, &dy))| *sum += dy * z);
+                        dbias.iter_mut().zip(dy).for_each(|(sum, &dy)| *sum += dy);
+                        dz.iter_mut()
+                            .zip(dy.iter().zip(weight))
+                            .for_each(|(dz, (&dy, &weight))| *dz = dy * weight);
+                        let mean = sum_of(&dz, &dz, |dz, _| dz) / size;
+                        let projection = sum_of(&dz, z, |dz, z| dz * z) / size;
+                        z.iter_mut()
+                            .zip(&dz)
+                            .for_each(|(z, &dz)| *z = (dz - mean - *z * projection) * inverse);
+                    }
+                },
+            );
+        });
+        for sums in sums.rows() {
+            let (dweight, dbias) = sums.split_at(Axis(0), width);
+            grads.weight += &dweight;
+            grads.bias += &dbias;
         }
-        Ok(dx)
+        Ok(normalized)
+    }
+
+    /// The output that was cached.
+    pub(crate) fn output(&self, cache: &LayerNormCache<A>) -> Array2<A> {
+        let mut y = cache.normalized.clone();
+        let width = y.ncols();
+        let affine = self.affine();
+        let [weight, bias] = affine.each_ref().map(contiguous);
+        let parts: Vec<_> = entries_mut(&mut y).chunks_mut(ROWS * width).collect();
+        for_each_part(parts.len() * ROWS * width, parts, |y| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for y in y.chunks_exact_mut(width) {
+                        scale_and_shift(y, weight, bias);
+                    }
+                },
+            );
+        });
+        y
+    }
+
+    fn check(
+        &self,
+        operation: &'static str,
+        operand: &'static str,
+        x: ArrayView2<A>,
+        rows: usize,
+    ) -> Result<(), NnError> {
+        let expected = [rows, self.weight.len()];
+        check_shape(operation, operand, x.shape(), &expected)?;
+        check_shape(operation, "bias", self.bias.shape(), &expected[1..])?;
+        Ok(())
+    }
+
+    fn affine(&self) -> [CowArray<'_, A, Ix1>; 2] {
+        [&self.weight, &self.bias].map(|vector| vector.as_standard_layout())
+    }
+
+    /// Turns a row into `z` and returns `1/√(σ² + ε)`.
+    #[inline(always)]
+    fn normalize(&self, x: &mut [A]) -> A {
+        let size = A::from_f64(x.len() as f64);
+        let mean = sum_of(x, x, |x, _| x) / size;
+        x.iter_mut().for_each(|x| *x -= mean);
+        let variance = sum_of(x, x, |x, _| x * x) / size;
+        let inverse = (variance + A::from_f64(*self.epsilon)).sqrt().recip();
+        x.iter_mut().for_each(|x| *x *= inverse);
+        inverse
+    }
+}
+
+/// What is added to the input of a normalisation: after dropout of the input and its bias, `residual`.
+#[derive(Clone, Copy)]
+pub(crate) struct Addends<'a, A> {
+    pub bias: &'a [A],
+    pub mask: DropoutMask,
+    /// In standard layout, of the shape of the input.
+    pub residual: &'a [A],
+}
+
+impl<A: Scalar> Addends<'_, A> {
+    #[inline(always)]
+    fn add(&self, row: usize, x: &mut [A]) {
+        x.iter_mut()
+            .zip(self.bias)
+            .for_each(|(x, &bias)| *x += bias);
+        self.mask.scale(row, x);
+        let residual = &self.residual[row * x.len()..][..x.len()];
+        x.iter_mut()
+            .zip(residual)
+            .for_each(|(x, &residual)| *x += residual);
+    }
+}
+
+fn contiguous<A>(vector: &ArrayBase<impl Data<Elem = A>, Ix1>) -> &[A] {
+    vector.as_slice().expect("its layout is standard")
+}
+
+fn standard<A: Scalar>(x: ArrayView2<A>) -> Array2<A> {
+    x.as_standard_layout().into_owned()
+}
+
+/// `z γ + β`
+#[inline(always)]
+fn scale_and_shift<A: Scalar>(z: &mut [A], weight: &[A], bias: &[A]) {
+    for (z, (&weight, &bias)) in z.iter_mut().zip(weight.iter().zip(bias)) {
+        *z = *z * weight + bias;
     }
 }
 

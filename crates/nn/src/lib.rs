@@ -15,6 +15,8 @@ mod loss;
 mod lstm;
 mod memory;
 mod optimizer;
+mod parts;
+mod philox;
 mod schedule;
 mod simd;
 mod softmax;
@@ -40,5 +42,5 @@ pub use crate::{
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
     schedule::LinearWarmup,
     softmax::{softmax, softmax_backward},
-    transformer::{TransformerConfig, TransformerLayer, TransformerLayerCache},
+    transformer::{TransformerConfig, TransformerDropout, TransformerLayer, TransformerLayerCache},
 };

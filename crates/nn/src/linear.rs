@@ -15,6 +15,7 @@ use rand::Rng;
 use crate::NnError;
 use crate::error::check_size;
 use crate::init::uniform;
+use crate::parts::add_column_sums;
 
 /// A fully connected layer and, at the same time, the type of its gradient.
 ///
@@ -140,18 +141,8 @@ impl<A: Scalar> Linear<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<Array2<A>, NnError> {
-        self.backward_at(cache.x.view(), dy, grads)
-    }
-
-    /// As [`backward`](Self::backward) for an input that another cache holds.
-    pub(crate) fn backward_at(
-        &self,
-        x: ArrayView2<A>,
-        dy: ArrayView2<A>,
-        grads: &mut Self,
-    ) -> Result<Array2<A>, NnError> {
         let mut dx = Array2::zeros((0, 0));
-        self.backward_into(x, dy, grads, &mut dx)?;
+        self.backward_into(cache.x.view(), dy, grads, &mut dx)?;
         Ok(dx)
     }
 
@@ -254,37 +245,6 @@ impl<A: Scalar> Linear<A> {
 /// Multiply-adds of a product that pay for handing the other one to a second thread, and are too few
 /// for both to be split between threads.
 const WORTH_THREADS: Range<usize> = 1 << 20..1 << 23;
-
-/// Columns whose sums are taken together.
-const COLUMNS: usize = 64;
-
-/// Adds the sum of every column to `sums`.
-fn add_column_sums<A: Scalar>(x: ArrayView2<A>, sums: &mut Array1<A>) {
-    let width = x.ncols();
-    match x.to_slice() {
-        Some(entries) if width > 1 => {
-            let Some(sums) = sums.as_slice_mut() else {
-                unreachable!("a vector of its own has no gaps")
-            };
-            for (first, sums) in (0..).step_by(COLUMNS).zip(sums.chunks_mut(COLUMNS)) {
-                let mut totals = [A::zero(); COLUMNS];
-                for row in entries.chunks_exact(width) {
-                    for (total, &x) in totals.iter_mut().zip(&row[first..][..sums.len()]) {
-                        *total += x;
-                    }
-                }
-                for (sum, &total) in sums.iter_mut().zip(&totals) {
-                    *sum += total;
-                }
-            }
-        }
-        _ => {
-            for (sum, column) in sums.iter_mut().zip(x.columns()) {
-                *sum += column.sum();
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,11 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape};
-use ndarray::{Array2, ArrayView2, Zip};
+use ndarray::{Array2, ArrayView1, ArrayView2, Zip};
 
 use crate::NnError;
+use crate::lanes::{LANES, exponentials, sum_of};
+use crate::simd::vectorized;
 
 /// Turns every row of `x [B, D]` into probabilities.
 ///
@@ -23,16 +25,57 @@ use crate::NnError;
 /// ```
 pub fn softmax<A: Scalar>(mut x: Array2<A>) -> Array2<A> {
     for mut row in x.rows_mut() {
-        let largest = row.fold(A::neg_infinity(), |largest, &x| largest.max(x));
-        if largest == A::neg_infinity() && !row.iter().any(|x| x.is_nan()) {
-            row.fill(A::zero());
-            continue;
+        match row.as_slice_mut() {
+            Some(row) => softmax_rows(row, row.len()),
+            None => {
+                let mut entries = row.to_vec();
+                softmax_rows(&mut entries, row.len());
+                row.assign(&ArrayView1::from(&entries));
+            }
         }
-        row.mapv_inplace(|x| (x - largest).exp());
-        let sum = row.sum();
-        row.mapv_inplace(|x| x / sum);
     }
     x
+}
+
+/// As [`softmax`], for rows of `width` entries that follow each other.
+pub(crate) fn softmax_rows<A: Scalar>(x: &mut [A], width: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in x.chunks_mut(width.max(1)) {
+                softmax_row(row);
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn softmax_row<A: Scalar>(row: &mut [A]) {
+    let mut largest = [A::neg_infinity(); LANES];
+    // Comparisons and not `max`, which vector instructions do not have in this form. NaN is left out
+    // and comes back through the exponentials.
+    let larger = |largest: &mut A, &x: &A| *largest = if x > *largest { x } else { *largest };
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        largest
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(largest, x)| larger(largest, x));
+    }
+    largest
+        .iter_mut()
+        .zip(rest)
+        .for_each(|(largest, x)| larger(largest, x));
+    let [mut top, others @ ..] = largest;
+    others.iter().for_each(|x| larger(&mut top, x));
+    if top == A::neg_infinity() && !row.iter().any(|x| x.is_nan()) {
+        row.fill(A::zero());
+        return;
+    }
+    row.iter_mut().for_each(|x| *x -= top);
+    exponentials(row);
+    let factor = sum_of(row, row, |x, _| x).recip();
+    row.iter_mut().for_each(|x| *x *= factor);
 }
 
 /// The gradient `dx [B, D]` in the input of [`softmax`], from its output `y [B, D]` and `dy`.
@@ -66,6 +109,21 @@ pub fn softmax_backward<A: Scalar>(
     Ok(dx)
 }
 
+/// `y ← y (dy − Σ_k dy_k y_k)` for rows of `width` entries that follow each other: the gradient of
+/// [`softmax_rows`] in the place of its output.
+pub(crate) fn softmax_backward_rows<A: Scalar>(y: &mut [A], dy: &[A], width: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let rows = y.chunks_mut(width.max(1)).zip(dy.chunks(width.max(1)));
+            for (y, dy) in rows {
+                let mean = sum_of(y, dy, |y, dy| y * dy);
+                y.iter_mut().zip(dy).for_each(|(y, &dy)| *y *= dy - mean);
+            }
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +142,26 @@ mod tests {
             let dx = softmax_backward(softmax(x.clone()).view(), dy.view()).unwrap();
             check_input("dx", &x, &dx, &dy, |x| softmax(x.clone()));
         }
+    }
+
+    #[test]
+    fn rows_in_place_are_those_of_matrices() {
+        let x = random((4, 37), &mut rng(5));
+        let dy = random((4, 37), &mut rng(6));
+        let y = softmax(x.clone());
+        let mut rows = x.into_raw_vec_and_offset().0;
+        softmax_rows(&mut rows, 37);
+        assert_eq!(rows, y.as_slice().unwrap());
+        let dx = softmax_backward(y.view(), dy.view()).unwrap();
+        softmax_backward_rows(&mut rows, dy.as_slice().unwrap(), 37);
+        for (found, expected) in rows.iter().zip(&dx) {
+            assert!((found - expected).abs() < 1e-15, "{found} {expected}");
+        }
+        let columns = random((5, 3), &mut rng(7)).reversed_axes();
+        assert_eq!(
+            softmax(columns.clone()),
+            softmax(columns.as_standard_layout().to_owned())
+        );
     }
 
     #[test]

@@ -6,16 +6,19 @@
 //! y = norm(h + dropout(W₂ activation(W₁ h + b₁) + b₂))
 //! ```
 
-use modalign_core::{Scalar, impl_parameters};
-use ndarray::{Array2, ArrayView2, Ix2};
+use modalign_core::{Scalar, check_shape, impl_parameters};
+use modalign_linalg::{gemm, matmul};
+use ndarray::{Array2, ArrayBase, ArrayView2, Data, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::attention::check_heads;
+use crate::dropout::DropoutMask;
 use crate::error::{check_config, check_size};
+use crate::layer_norm::Addends;
 use crate::{
-    Activation, ActivationCache, Dropout, DropoutCache, Fixed, LayerNorm, LayerNormCache, Linear,
-    LinearCache, MultiHeadAttention, MultiHeadAttentionCache, NnError,
+    Activation, ActivationCache, Dropout, Fixed, LayerNorm, LayerNormCache, Linear,
+    MultiHeadAttention, MultiHeadAttentionCache, NnError,
 };
 
 /// The form of a [`TransformerLayer`]. The defaults are those of BERT-base.
@@ -129,17 +132,24 @@ impl_parameters!(TransformerLayer {
     dropout
 });
 
+/// The random state of one pass through a [`TransformerLayer`]: what is dropped is a function of it.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerDropout {
+    probabilities: DropoutMask,
+    attention: DropoutMask,
+    output: DropoutMask,
+}
+
 /// What the backward pass of [`TransformerLayer`] needs.
 #[derive(Debug)]
 pub struct TransformerLayerCache<A> {
     attention: MultiHeadAttentionCache<A>,
-    attention_dropout: DropoutCache<A, Ix2>,
     attention_norm: LayerNormCache<A>,
-    intermediate: LinearCache<A>,
     activation: ActivationCache<A, Ix2>,
-    output: LinearCache<A>,
-    output_dropout: DropoutCache<A, Ix2>,
+    /// The input of `output`.
+    activated: Array2<A>,
     output_norm: LayerNormCache<A>,
+    dropout: TransformerDropout,
 }
 
 impl<A: Scalar> TransformerLayer<A> {
@@ -174,25 +184,50 @@ impl<A: Scalar> TransformerLayer<A> {
         lengths: &[usize],
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, TransformerLayerCache<A>), NnError> {
-        let (a, attention) = self.attention.forward(x, lengths, x, lengths, rng)?;
-        let (mut a, attention_dropout) = self.dropout.forward(a, rng);
-        a += &x;
-        let (h, attention_norm) = self.attention_norm.forward(a.view())?;
-        let (f, intermediate) = self.intermediate.forward(h.view())?;
-        let (f, activation) = self.activation.forward(f);
-        let (f, output) = self.output.forward(f.view())?;
-        let (mut f, output_dropout) = self.dropout.forward(f, rng);
-        f += &h;
-        let (y, output_norm) = self.output_norm.forward(f.view())?;
+        self.forward_with(x, lengths, self.draw_dropout(rng))
+    }
+
+    /// Draws what a pass drops.
+    pub fn draw_dropout(&self, rng: &mut impl Rng) -> TransformerDropout {
+        TransformerDropout {
+            probabilities: self.attention.draw_dropout(rng),
+            attention: self.dropout.mask(rng),
+            output: self.dropout.mask(rng),
+        }
+    }
+
+    /// As [`forward`](Self::forward), with what was drawn before. The same `dropout` gives the same
+    /// bits again.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_with(
+        &self,
+        x: ArrayView2<A>,
+        lengths: &[usize],
+        dropout: TransformerDropout,
+    ) -> Result<(Array2<A>, TransformerLayerCache<A>), NnError> {
+        let x = x.as_standard_layout();
+        let probabilities = dropout.probabilities;
+        let (a, attention) = self
+            .attention
+            .attend(x.view(), lengths, None, probabilities)?;
+        let addends = addends(&self.attention.output, dropout.attention, &x)?;
+        let (h, attention_norm) = self.attention_norm.forward_sum(a, Some(addends))?;
+        let f = matmul(&h, &self.intermediate.weight.t())?;
+        let bias = bias(&self.intermediate)?;
+        let (activated, activation) = self.activation.forward_biased(f, bias);
+        let f = matmul(&activated, &self.output.weight.t())?;
+        let addends = self::addends(&self.output, dropout.output, &h)?;
+        let (y, output_norm) = self.output_norm.forward_sum(f, Some(addends))?;
         let cache = TransformerLayerCache {
             attention,
-            attention_dropout,
             attention_norm,
-            intermediate,
             activation,
-            output,
-            output_dropout,
+            activated,
             output_norm,
+            dropout,
         };
         Ok((y, cache))
     }
@@ -203,13 +238,16 @@ impl<A: Scalar> TransformerLayer<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, x: ArrayView2<A>, lengths: &[usize]) -> Result<Array2<A>, NnError> {
-        let mut a = self.attention.infer(x, lengths, x, lengths)?;
-        a += &x;
-        let h = self.attention_norm.infer(a.view())?;
-        let f = self.activation.infer(self.intermediate.infer(h.view())?);
-        let mut f = self.output.infer(f.view())?;
-        f += &h;
-        self.output_norm.infer(f.view())
+        let x = x.as_standard_layout();
+        let a = self.attention.infer_attend(x.view(), lengths, None)?;
+        let none = DropoutMask::NONE;
+        let addends = addends(&self.attention.output, none, &x)?;
+        let h = self.attention_norm.infer_sum(a, Some(addends))?;
+        let f = matmul(&h, &self.intermediate.weight.t())?;
+        let f = self.activation.infer_biased(f, bias(&self.intermediate)?);
+        let f = matmul(&f, &self.output.weight.t())?;
+        let addends = self::addends(&self.output, none, &h)?;
+        self.output_norm.infer_sum(f, Some(addends))
     }
 
     /// Adds the gradients of the weights to `grads` and returns `dx [ΣL, D]`.
@@ -225,28 +263,53 @@ impl<A: Scalar> TransformerLayer<A> {
     ) -> Result<Array2<A>, NnError> {
         let norm = &mut grads.output_norm;
         let mut dh = self.output_norm.backward(cache.output_norm, dy, norm)?;
-        let df = self.dropout.backward(cache.output_dropout, dh.clone())?;
-        let df = self
-            .output
-            .backward(cache.output, df.view(), &mut grads.output)?;
+        let df = cache.dropout.output.scaled(&dh);
+        let activated = cache.activated;
+        self.output
+            .add_gradients(activated.view(), df.view(), &mut grads.output)?;
+        drop(activated);
+        let df = matmul(&df, &self.output.weight)?;
         let df = self.activation.backward(cache.activation, df)?;
-        let inner = &mut grads.intermediate;
-        dh += &self
-            .intermediate
-            .backward(cache.intermediate, df.view(), inner)?;
+        let h = self.attention_norm.output(&cache.attention_norm);
+        self.intermediate
+            .add_gradients(h.view(), df.view(), &mut grads.intermediate)?;
+        drop(h);
+        gemm(A::one(), &df, &self.intermediate.weight, A::one(), &mut dh)?;
+        drop(df);
 
         let norm = &mut grads.attention_norm;
         let mut dx = self
             .attention_norm
             .backward(cache.attention_norm, dh.view(), norm)?;
-        let da = self.dropout.backward(cache.attention_dropout, dx.clone())?;
-        let (asking, answering) =
-            self.attention
-                .backward(cache.attention, da.view(), &mut grads.attention)?;
-        dx += &asking;
-        dx += &answering;
+        let da = cache.dropout.attention.scaled(&dx);
+        let attention = &mut grads.attention;
+        self.attention
+            .add_backward(cache.attention, da.view(), attention, &mut dx, None)?;
         Ok(dx)
     }
+}
+
+fn addends<'a, A: Scalar>(
+    layer: &'a Linear<A>,
+    mask: DropoutMask,
+    residual: &'a ArrayBase<impl Data<Elem = A>, Ix2>,
+) -> Result<Addends<'a, A>, NnError> {
+    Ok(Addends {
+        bias: bias(layer)?,
+        mask,
+        residual: residual.as_slice().expect("its layout is standard"),
+    })
+}
+
+/// One number an output.
+fn bias<A: Scalar>(layer: &Linear<A>) -> Result<&[A], NnError> {
+    check_shape(
+        "transformer",
+        "bias",
+        layer.bias.shape(),
+        &[layer.output_size()],
+    )?;
+    Ok(layer.bias.as_slice().expect("parameters are contiguous"))
 }
 
 #[cfg(test)]
@@ -320,6 +383,33 @@ mod tests {
         let together = layer.infer(x.view(), &[2, 3, 1]).unwrap();
         let alone = layer.infer(x.slice(s![2..5, ..]), &[3]).unwrap();
         assert_abs_diff_eq!(together.slice(s![2..5, ..]), alone, epsilon = 1e-14);
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let config = TransformerConfig {
+            hidden_size: 64,
+            heads: 4,
+            intermediate_size: 96,
+            ..TransformerConfig::default()
+        };
+        let layer = TransformerLayer::<f32>::new(&config, &mut rng(1)).unwrap();
+        let lengths: Vec<usize> = (0..20).map(|text| 1 + text * 13 % 31).collect();
+        let x = random((lengths.iter().sum(), 64), &mut rng(2)).mapv(|x| x as f32);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let mut grads = layer.zeros_like();
+                let (y, cache) = layer.forward(x.view(), &lengths, &mut rng(3)).unwrap();
+                let dx = layer.backward(cache, y.view(), &mut grads).unwrap();
+                let inferred = layer.infer(x.view(), &lengths).unwrap();
+                (y, dx, inferred, grads)
+            })
+        };
+        let expected = run(1);
+        for threads in [2, 3] {
+            assert!(run(threads) == expected, "{threads} threads");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use crate::text_model::TextModel;
 use crate::{ExperimentConfig, TrainError};
 
 /// The version of the layout of arrays and metadata, raised when it changes.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
+
+/// The metadata entry of the checksum over everything else.
+const CHECKSUM: &str = "sha256";
 
 /// The metadata entry of a text model.
 const TEXT_MODEL: &str = "text_model";
@@ -100,6 +103,8 @@ impl Checkpoint {
             }
         }
         store.insert_parameters("model", &self.model);
+        let sum = store.checksum();
+        store.metadata.insert(CHECKSUM.to_owned(), sum);
         Ok(store.save(path)?)
     }
 
@@ -108,25 +113,33 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`TrainError::Store`] for a file that cannot be read, is cut, or lacks an array or has one of
-    /// another shape; [`TrainError::Checkpoint`] for metadata that is absent or not understood.
+    /// another shape; [`TrainError::Checkpoint`] for metadata that is absent or not understood, and
+    /// for content that its checksum does not fit.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, TrainError> {
         let path = path.as_ref();
         let refuse = |reason: String| TrainError::Checkpoint {
             path: path.to_owned(),
             reason,
         };
-        let store = Store::load(path)?;
-        let entry = |key: &str| {
-            store.metadata.get(key).ok_or_else(|| {
-                refuse(format!(
-                    "no metadata entry {key}: it is not a modalign checkpoint"
-                ))
-            })
+        let mut store = Store::load(path)?;
+        let absent = |key: &str| {
+            refuse(format!(
+                "no metadata entry {key}: it is not a modalign checkpoint"
+            ))
         };
+        let expected = store.metadata.remove(CHECKSUM);
+        let entry = |key: &str| store.metadata.get(key).ok_or_else(|| absent(key));
         let format = entry("format")?;
         if format != FORMAT {
             return Err(refuse(format!(
                 "format {format}, this version reads format {FORMAT}"
+            )));
+        }
+        let expected = expected.ok_or_else(|| absent(CHECKSUM))?;
+        let found = store.checksum();
+        if found != expected {
+            return Err(refuse(format!(
+                "damaged: expected sha256 {expected}, found {found}"
             )));
         }
         let config: ExperimentConfig = serde_json::from_str(entry("config")?)

@@ -47,6 +47,16 @@ pub enum TrainError {
         /// What the utterance has.
         found: usize,
     },
+    /// Arrays that are to be one a modality.
+    #[error("{what}: expected {expected}, one a modality, found {found}")]
+    Count {
+        /// The arrays.
+        what: &'static str,
+        /// The number of modalities.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
     /// An utterance without a single step.
     #[error("{modality}: no steps, at least one is needed")]
     NoSteps {
@@ -65,18 +75,21 @@ pub enum TrainError {
         /// What it is.
         value: f32,
     },
-    /// A term of the loss or a gradient is no longer finite.
+    /// A term of the loss or a gradient is no longer finite, or the loss has exploded.
     #[error(
-        "{run}: the {term} is {value} in epoch {epoch}, batch {batch}, expected a finite number{}",
+        "{run}: the {term} is {value} in epoch {epoch}, batch {batch}, expected {}{}",
+        bound(*limit),
         rows(ids)
     )]
-    NotFinite {
+    Diverged {
         /// The run.
         run: String,
         /// The term.
         term: String,
         /// What it became.
         value: f64,
+        /// The most that it may be; infinite where any finite number is good.
+        limit: f64,
         /// The epoch, from 1.
         epoch: usize,
         /// The batch within the epoch, from 1.
@@ -193,6 +206,29 @@ pub enum TrainError {
     /// A stored file.
     #[error(transparent)]
     Store(#[from] modalign_core::StoreError),
+}
+
+/// Fails unless there is one of something a modality.
+pub(crate) fn check_count(
+    what: &'static str,
+    found: usize,
+    expected: usize,
+) -> Result<(), TrainError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(TrainError::Count {
+        what,
+        expected,
+        found,
+    })
+}
+
+fn bound(limit: f64) -> String {
+    match limit.is_finite() {
+        true => format!("at most {limit}, far above the first batch"),
+        false => "a finite number".to_owned(),
+    }
 }
 
 /// The rows of a batch as the end of a sentence.

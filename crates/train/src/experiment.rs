@@ -83,7 +83,7 @@ impl Experiment {
 ///
 /// # Errors
 ///
-/// An invalid configuration, data that does not fit it, or a run whose loss stopped being finite.
+/// An invalid configuration, data that does not fit it, or a run that diverged.
 pub fn run(
     config: &ExperimentConfig,
     dataset: &Dataset,
@@ -173,6 +173,19 @@ fn seeds(
     part: Part,
     observer: &dyn Observer,
 ) -> Result<Vec<(RunResult, Checkpoint)>, TrainError> {
+    for (split, rows, purpose) in [
+        ("valid", dataset.valid.len(), "to choose the epoch"),
+        ("test", dataset.test.len(), "to test the model"),
+    ] {
+        if rows == 0 {
+            return Err(TrainError::TooFewRows {
+                split,
+                expected: 1,
+                found: 0,
+                purpose,
+            });
+        }
+    }
     let data = PreparedData::new(config, dataset)?;
     if data.truncated > 0 {
         observer.observe(&Event::TextsTruncated {
@@ -203,7 +216,7 @@ fn seeds(
             };
             let mut trainer = Trainer::new(config, &data, run, observer)?;
             let trained = trainer.train();
-            if let (Err(TrainError::NotFinite { .. }), Some(keeper), Some(best)) =
+            if let (Err(TrainError::Diverged { .. }), Some(keeper), Some(best)) =
                 (&trained, observer.keeper(), trainer.best_model())
             {
                 keeper.rescue(&name, &checkpoint(best.clone()))?;

@@ -24,6 +24,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, s};
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
+use crate::error::check_count;
 use crate::{ExperimentConfig, TrainError};
 
 /// One modality's part of the model, and the type of its gradient.
@@ -197,6 +198,7 @@ impl<A: Scalar> Model<A> {
         mut text: Option<BertEncoder<A>>,
         rng: &mut impl Rng,
     ) -> Result<Self, TrainError> {
+        check_count("widths", widths.len(), config.modalities_in_use().count())?;
         let pretrained = text
             .as_ref()
             .map(|text| (text.parameter_count(), text.output_size()));
@@ -302,8 +304,9 @@ impl<A: Scalar> Model<A> {
         outputs: &mut Outputs<A>,
     ) -> Result<(), TrainError> {
         let used = self.in_use();
-        let count = used.iter().flatten().count().min(inputs.len());
-        let (used, inputs) = (&used[..count], &inputs[..count]);
+        let count = used.iter().flatten().count();
+        check_count("inputs", inputs.len(), count)?;
+        let used = &used[..count];
         let ModelCache { branches, fusion } = cache;
         branches.resize_with(count, BranchCache::default);
         for ((branch, input), cache) in used.iter().flatten().zip(inputs).zip(&mut *branches) {
@@ -358,6 +361,7 @@ impl<A: Scalar> Model<A> {
     ///
     /// As [`forward`](Self::forward).
     pub fn infer(&self, inputs: &[Input<'_, A>]) -> Result<Outputs<A>, TrainError> {
+        check_count("inputs", inputs.len(), self.branches().count())?;
         let mut outputs = Outputs::default();
         let mut representations = Vec::with_capacity(inputs.len());
         let used = self.in_use();
@@ -407,6 +411,20 @@ impl<A: Scalar> Model<A> {
         gradients: &OutputGradients<A>,
         grads: &mut Self,
     ) -> Result<(), TrainError> {
+        let modalities = cache.branches.len();
+        let projections = self.branches().filter(|(_, one)| one.projection.is_some());
+        for (what, found, expected) in [
+            ("model", self.branches().count(), modalities),
+            ("grads", grads.branches().count(), modalities),
+            ("gradients.unimodal", gradients.unimodal.len(), modalities),
+            (
+                "gradients.shared",
+                gradients.shared.len(),
+                projections.count(),
+            ),
+        ] {
+            check_count(what, found, expected)?;
+        }
         let ModelCache { branches, fusion } = cache;
         let used = self.in_use();
         let trained = |branch: &&Branch<A>| branch.encoder.is_trained();
@@ -419,13 +437,7 @@ impl<A: Scalar> Model<A> {
         let mut parts = [(); 3].map(|()| parts.next());
         let count = branches.len();
 
-        let judge = |(((branch, cache), grads), index): (
-            (
-                (&Option<&Branch<A>>, &mut BranchCache<A>),
-                &mut Option<&mut Branch<A>>,
-            ),
-            usize,
-        )| {
+        let judge = |(((branch, cache), grads), index): (Part<A>, usize)| {
             let (Some(branch), Some(grads)) = (branch, grads) else {
                 return Ok(());
             };
@@ -453,10 +465,7 @@ impl<A: Scalar> Model<A> {
             }
             start = end;
         }
-        let encode = |((branch, cache), grads): (
-            (&Option<&Branch<A>>, &mut BranchCache<A>),
-            &mut Option<&mut Branch<A>>,
-        )| {
+        let encode = |((branch, cache), grads): Part<A>| {
             let (Some(branch), Some(grads)) = (branch, grads) else {
                 return Ok(());
             };
@@ -556,6 +565,12 @@ impl<A: Scalar> Branch<A> {
         Ok((representation, feature, score, shared))
     }
 }
+
+/// What the backward pass of one modality works on.
+type Part<'a, 'b, A> = (
+    (&'a Option<&'b Branch<A>>, &'a mut BranchCache<A>),
+    &'a mut Option<&'b mut Branch<A>>,
+);
 
 /// Representation, feature, score and projection of one modality.
 type Inferred<A> = (Array2<A>, Array2<A>, Array1<A>, Option<Array2<A>>);

@@ -6,13 +6,14 @@
 //!
 //! The generated labels y_s are constants here: no gradient flows through them or their weights.
 
-use modalign_core::{Scalar, assign, resize};
+use modalign_core::{Scalar, assign, check_shape, resize};
 use modalign_covariance::SharedInformation;
 use modalign_encoders::Modality;
 use modalign_nn::{NnError, weighted_l1_into, weighted_squared_error_into};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::config::TaskLoss;
+use crate::error::check_count;
 use crate::model::{OutputGradients, Outputs};
 use crate::{ExperimentConfig, LossTerms, TrainError};
 
@@ -112,6 +113,15 @@ impl<A: Scalar> Objective<A> {
             shared,
         } = gradients;
         let rows = outputs.fused.len();
+        let modalities = self.modalities.len();
+        check_count("outputs.unimodal", outputs.unimodal.len(), modalities)?;
+        for (operand, found) in [
+            ("targets.unimodal", &targets.unimodal),
+            ("targets.weights", &targets.weights),
+        ] {
+            check_shape("objective", operand, found.shape(), &[modalities, rows])
+                .map_err(NnError::from)?;
+        }
         resize(&mut self.row_weights, rows);
         self.row_weights.fill(A::one());
         let multimodal = &targets.multimodal;

@@ -140,6 +140,7 @@ pub(crate) fn prepare(
     neutral_label: f32,
     split: &Split,
 ) -> Result<Split, TrainError> {
+    split.validate("split")?;
     let reads = read(preparation, split)?;
     assemble(preparation, neutral_label, split, reads)
 }
@@ -192,6 +193,7 @@ pub(crate) struct PreparedData {
 
 impl PreparedData {
     pub fn new(config: &ExperimentConfig, dataset: &Dataset) -> Result<Self, TrainError> {
+        dataset.validate()?;
         let (found, expected) = (dataset.train.len(), config.minimum_rows());
         if found < expected {
             return Err(TrainError::TooFewRows {

@@ -39,6 +39,9 @@ pub struct TextModelConfig {
     pub learning_rate: f64,
     /// Weight decay of what is trained, biases and norms excepted.
     pub weight_decay: f64,
+    /// Whether the backward pass computes each layer again, of which only the input is kept: less
+    /// memory, more time, the same bits.
+    pub recompute_layers: bool,
     /// Where the vectors of a frozen encoder are kept between programs; nowhere if absent.
     pub cache: Option<PathBuf>,
 }
@@ -65,6 +68,7 @@ impl Default for TextModelConfig {
             max_tokens: 50,
             learning_rate: 5e-5,
             weight_decay: 0.01,
+            recompute_layers: false,
             cache: None,
         }
     }
@@ -97,7 +101,7 @@ impl TextModel {
         let bert = BertConfig::load(&config.folder, config.pooling)?;
         let tokenizer = TextTokenizer::load(&config.folder, &bert, config.max_tokens)?;
         let mut encoder = BertEncoder::load(&config.folder, config.pooling)?;
-        restrict(&mut encoder, config.tuning);
+        prepare(&mut encoder, config);
         Ok(Self {
             content: content(&encoder),
             bert,
@@ -155,7 +159,7 @@ impl TextModel {
         }
         // Every weight drawn here is replaced.
         let mut encoder = BertEncoder::new(&record.bert, &mut rng(0, Stream::Initialisation))?;
-        restrict(&mut encoder, config.tuning);
+        prepare(&mut encoder, config);
         Ok(Self {
             bert: record.bert,
             tokenizer,
@@ -184,7 +188,7 @@ impl TextModel {
         let sequences = if self.frozen {
             Sequences::from_vectors(self.vectors(&batch)?)
         } else {
-            let (values, lengths) = batch.to_steps();
+            let (values, lengths) = batch.to_steps()?;
             Sequences { values, lengths }
         };
         Ok((sequences, truncated))
@@ -208,7 +212,7 @@ impl TextModel {
             mask: tokens.index_axis(Axis(1), 1).mapv(|value| value != 0),
             token_types: row(2),
         };
-        Ok(self.tokenizer.truncate(batch))
+        Ok(self.tokenizer.truncate(batch)?)
     }
 
     fn vectors(&self, batch: &TokenBatch) -> Result<Array2<f32>, TrainError> {
@@ -271,8 +275,9 @@ impl TextModel {
     }
 }
 
-fn restrict(encoder: &mut BertEncoder<f32>, tuning: Tuning) {
-    if let Tuning::Last(layers) = tuning {
+fn prepare(encoder: &mut BertEncoder<f32>, config: &TextModelConfig) {
+    encoder.recompute_layers(config.recompute_layers);
+    if let Tuning::Last(layers) = config.tuning {
         encoder.train_last_layers(layers);
     }
 }

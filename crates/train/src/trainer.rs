@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Accumulation, ExperimentConfig, TrainingConfig};
+use crate::history::Term;
 use crate::model::{Input, Model, ModelCache, OutputGradients, Outputs};
 use crate::objective::{Objective, Targets};
 use crate::prepared::{Preparation, PreparedData};
@@ -21,6 +22,10 @@ use crate::{EpochRecord, Event, LabelMovement, LossTerms, Observer, StateKeeper,
 
 /// A validation loss must fall by this much to count as better, as in the published code.
 const MINIMUM_IMPROVEMENT: f64 = 1e-6;
+
+/// A loss this many times that of the first batch, or this large where that one was below 1, has
+/// exploded, though it may still be a number.
+const EXPLOSION: f64 = 1e6;
 
 /// The names of a kept state's metadata and arrays.
 const CONFIG: &str = "config";
@@ -96,6 +101,8 @@ struct Position {
     /// Sum over the optimiser steps of the epoch under way.
     gradient_norm: f64,
     steps: usize,
+    /// The total loss of the first batch of all.
+    first_loss: Option<f64>,
     order: ChaCha8Rng,
     noise: ChaCha8Rng,
 }
@@ -164,6 +171,7 @@ impl<'a> Trainer<'a> {
                 label_updates: UpdateReport::default(),
                 gradient_norm: 0.0,
                 steps: 0,
+                first_loss: None,
                 order: rng(run.seed, Stream::Order),
                 noise: rng(run.seed, Stream::Dropout),
             },
@@ -359,9 +367,9 @@ impl<'a> Trainer<'a> {
 
     /// Takes all the memory that a step needs: a pass over zeros of the size of the largest batch.
     fn warm_up(&mut self) -> Result<(), TrainError> {
-        let encoders = self.model.branches().map(|(_, branch)| &branch.encoder);
+        let mut encoders = self.model.branches().map(|(_, branch)| &branch.encoder);
         let draws_tokens = |encoder| matches!(encoder, &Encoder::Bert(_));
-        if self.is_finished() || encoders.map(draws_tokens).any(|tokens| tokens) {
+        if self.is_finished() || encoders.any(draws_tokens) {
             return Ok(());
         }
         let train = &self.data.train;
@@ -604,6 +612,12 @@ impl<'a> Trainer<'a> {
         for (term, value) in self.workspace.terms.named() {
             self.require_finite(&term, value, epoch, number, rows)?;
         }
+        let total = self.workspace.terms.total;
+        let first = *self.position.first_loss.get_or_insert(total);
+        let limit = EXPLOSION * first.max(1.0);
+        if total > limit {
+            return Err(self.diverged(&Term::Total, total, limit, epoch, number, rows));
+        }
 
         let Workspace {
             cache,
@@ -722,17 +736,28 @@ impl<'a> Trainer<'a> {
         if value.is_finite() {
             return Ok(());
         }
-        Err(TrainError::NotFinite {
+        Err(self.diverged(term, value, f64::INFINITY, epoch, batch, rows))
+    }
+
+    fn diverged(
+        &self,
+        term: &dyn Display,
+        value: f64,
+        limit: f64,
+        epoch: usize,
+        batch: usize,
+        rows: &[usize],
+    ) -> TrainError {
+        let ids = rows.iter().map(|&row| self.data.train.id[row].clone());
+        TrainError::Diverged {
             run: self.run.name.to_owned(),
             term: term.to_string(),
             value,
+            limit,
             epoch,
             batch,
-            ids: rows
-                .iter()
-                .map(|&row| self.data.train.id[row].clone())
-                .collect(),
-        })
+            ids: ids.collect(),
+        }
     }
 }
 

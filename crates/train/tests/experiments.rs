@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod keeper;
+
+use keeper::run_batch_by_batch;
 use modalign_core::Parameters;
 use modalign_data::{Dataset, GeneratedConfig, ReadOptions, generate, read, write_npz};
 use modalign_encoders::{EncoderConfig, LstmEncoderConfig, Modality};
@@ -323,7 +326,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
     let mut config = config(Recipe::Modalign);
     config.objective.unimodal_weight = 0.0;
     let error = run(&config, &data, &()).unwrap_err();
-    let TrainError::NotFinite {
+    let TrainError::Diverged {
         run,
         epoch,
         batch,
@@ -336,6 +339,106 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
     assert!(run.starts_with("seed 111"));
     assert!(epoch >= 1 && batch >= 1);
     assert!(!ids.is_empty() && ids.iter().all(|id| data.train.id.contains(id)));
+}
+
+#[test]
+fn a_run_interrupted_after_every_batch_ends_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    write_npz(&path, &data()).unwrap();
+    let in_file = ReadOptions {
+        in_file_above: Some(0),
+        ..ReadOptions::default()
+    };
+    let in_file = read(&path, &in_file).unwrap().0;
+    assert_eq!(in_file.train.file_features.len(), 3);
+    let mut lstm = config(Recipe::Modalign);
+    lstm.modalities.audio.encoder = EncoderConfig::Lstm(LstmEncoderConfig::default());
+    for (mut config, data) in [
+        (config(Recipe::Modalign), in_file),
+        // The gradients of several batches are added.
+        (config(Recipe::SelfMm), data()),
+        (lstm, data()),
+    ] {
+        config.seeds = vec![1111];
+        config.training.max_epochs = 2;
+        config.training.batch_size = 48;
+        let undisturbed = run(&config, &data, &()).unwrap();
+        let (resumed, interruptions) = run_batch_by_batch(&config, &data);
+        // Of 160 rows four batches an epoch; after the last of all there is nothing to interrupt.
+        assert_eq!(interruptions, 7);
+        assert_eq!(weights(&undisturbed), weights(&resumed));
+        assert_eq!(undisturbed.runs[0].history, resumed.runs[0].history);
+        assert_eq!(
+            undisturbed.runs[0].test_predictions,
+            resumed.runs[0].test_predictions
+        );
+        assert_eq!(
+            undisturbed.runs[0].final_labels,
+            resumed.runs[0].final_labels
+        );
+    }
+}
+
+#[test]
+fn a_loss_that_explodes_stops_the_run_though_it_is_a_number() {
+    let mut config = config(Recipe::Modalign);
+    config.seeds = vec![1111];
+    config.heads.learning_rate = 1e4;
+    let error = run(&config, &data(), &()).unwrap_err();
+    let TrainError::Diverged {
+        term,
+        value,
+        limit,
+        epoch: 1,
+        ids,
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(term, "total loss");
+    assert!(value.is_finite() && value > limit && *limit >= 1e6);
+    assert!(!ids.is_empty());
+    let sentence = error.to_string();
+    assert!(sentence.contains("expected at most "), "{sentence}");
+}
+
+#[test]
+fn a_checkpoint_with_any_bit_flipped_or_cut_anywhere_is_refused() {
+    let mut config = config(Recipe::Modalign);
+    config.seeds = vec![1];
+    config.training.max_epochs = 1;
+    config.fusion.hidden_size = 2;
+    config.objective.shared_width = 2;
+    config.data.modalities = vec![Modality::Audio, Modality::Vision];
+    // A small file: each of its bytes costs one reading of it.
+    for part in [&mut config.modalities.audio, &mut config.modalities.vision] {
+        part.encoder = EncoderConfig::Identity {};
+        part.head.hidden_size = 2;
+    }
+    let experiment = run(&config, &data(), &()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("best.safetensors");
+    experiment.models[0].save(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    Checkpoint::load(&path).unwrap();
+    let refused = |bytes: &[u8], what: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Checkpoint::load(&path).expect_err(what).to_string();
+        assert!(error.contains("best.safetensors: "), "{what}: {error}");
+    };
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    assert!(header < whole.len());
+    // Every byte of the header, and every array: none is shorter than one number.
+    for at in (0..header).chain((header..whole.len()).step_by(4)) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1 << (at % 8);
+        refused(&damaged, &format!("bit {} of byte {at}", at % 8));
+    }
+    for length in (0..whole.len()).step_by(61) {
+        refused(&whole[..length], &format!("cut to {length} bytes"));
+    }
 }
 
 #[test]

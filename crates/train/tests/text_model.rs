@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod keeper;
+
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -14,8 +16,8 @@ use modalign_encoders::{
 use modalign_gradcheck::check_gradient;
 use modalign_nn::TransformerConfig;
 use modalign_train::{
-    Checkpoint, Event, ExperimentConfig, Input, Model, Objective, Observer, Predictor, Targets,
-    TextModelConfig, TrainError, Tuning, run,
+    Checkpoint, Event, Experiment, ExperimentConfig, Input, Model, Objective, Observer, Predictor,
+    Targets, TextModelConfig, TrainError, Tuning, run,
 };
 use ndarray::{Array1, Array2, Array3, ArrayD, array, s};
 use rand::RngExt;
@@ -129,6 +131,27 @@ fn what_is_tuned_moves_and_the_rest_stays() {
         for (before, after) in before.iter().zip(&after) {
             assert!(after.abs() <= before.abs() && (before - after).abs() < 0.02);
         }
+    }
+}
+
+#[test]
+fn a_tuned_run_interrupted_after_every_batch_ends_in_the_same_bits() {
+    let folder = pretrained(1);
+    let data = dataset();
+    for tuning in [Tuning::Frozen, Tuning::Last(1), Tuning::Full] {
+        let config = config(folder.path(), tuning);
+        let undisturbed = run(&config, &data, &()).unwrap();
+        let (resumed, interruptions) = keeper::run_batch_by_batch(&config, &data);
+        assert_eq!(interruptions, 11);
+        let views = |experiment: &Experiment| {
+            let views = experiment.models[0].model().named_views();
+            let owned = views
+                .into_iter()
+                .map(|(name, view)| (name, view.to_owned()));
+            owned.collect::<Vec<_>>()
+        };
+        assert_eq!(views(&undisturbed), views(&resumed));
+        assert_eq!(undisturbed.runs[0].history, resumed.runs[0].history);
     }
 }
 
@@ -293,7 +316,7 @@ fn every_parameter_agrees_with_differences() {
         ],
         token_types: Array2::zeros((3, 4)),
     };
-    let (tokens, lengths) = batch.to_steps();
+    let (tokens, lengths) = batch.to_steps().unwrap();
     let tokens = tokens.mapv(f64::from);
     let audio = Array3::from_shape_simple_fn((3, 1, 2), || draw.random_range(-1.0..1.0));
     let inputs = [

@@ -1,6 +1,6 @@
 //! `modalign convert`
 
-use modalign::data::{ReadOptions, write_npz};
+use modalign::data::{DataError, ReadOptions, write_npz};
 
 use crate::arguments::Convert;
 use crate::error::CliError;
@@ -18,7 +18,10 @@ pub fn run(arguments: &Convert) -> Result<(), CliError> {
         ..ReadOptions::default()
     };
     let (dataset, report) = read(&arguments.input, &options)?;
-    write_npz(&arguments.output, &dataset)?;
+    write_npz(&arguments.output, &dataset).map_err(|error| match error {
+        DataError::Io { path, source } => CliError::Write { path, source },
+        error => error.into(),
+    })?;
     let mut text = format!("{}: written\n", arguments.output.display());
     for array in report.ignored_arrays {
         text.push_str(&format!("left out: {array}\n"));

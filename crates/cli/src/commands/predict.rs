@@ -135,11 +135,16 @@ impl Utterance {
 }
 
 fn array(value: &Value) -> Result<Array2<f32>, String> {
-    let entries = value.as_array().ok_or("expected an array")?;
+    let entries = value
+        .as_array()
+        .ok_or_else(|| format!("expected an array, found {}", short(value)))?;
     let steps: Vec<&[Value]> = if entries.iter().any(Value::is_array) {
         let steps = entries.iter().enumerate().map(|(index, step)| match step {
             Value::Array(step) => Ok(step.as_slice()),
-            other => Err(format!("step {index} is {other}, expected an array")),
+            other => Err(format!(
+                "step {index} is {}, expected an array",
+                short(other)
+            )),
         });
         steps.collect::<Result<_, _>>()?
     } else {
@@ -157,11 +162,21 @@ fn array(value: &Value) -> Result<Array2<f32>, String> {
         for value in *step {
             let number = value
                 .as_f64()
-                .ok_or_else(|| format!("step {index} has {value}, expected a number"))?;
+                .ok_or_else(|| format!("step {index} has {}, expected a number", short(value)))?;
             numbers.push(number as f32);
         }
     }
     Array2::from_shape_vec((steps.len(), width), numbers).map_err(|error| error.to_string())
+}
+
+/// The beginning of a value.
+fn short(value: &Value) -> String {
+    const CHARACTERS: usize = 40;
+    let text = value.to_string();
+    match text.char_indices().nth(CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 fn json_lines(predictions: &[Prediction], explainer: Explainer) -> Result<String, CliError> {

@@ -9,7 +9,7 @@ use modalign::train::{self, Experiment, ExperimentConfig, Observer, TrainError, 
 
 use crate::arguments::{DataArgument, RunArguments, SettingsArguments, Train, VariantArguments};
 use crate::error::CliError;
-use crate::files::{self, CONFIG, LOG, REPORT};
+use crate::files::{self, CONFIG, LOG, REPORT, checkpoint_name};
 use crate::folder::{RunFolder, print};
 use crate::input::Input;
 use crate::outcome::Outcome;
@@ -34,10 +34,15 @@ fn begin(arguments: &Train) -> Result<(), CliError> {
     }
 
     let folder = RunFolder::create(arguments.run.output.as_deref(), input.stem())?;
-    folder.write(CONFIG, keys::to_toml(&config).as_bytes())?;
     let folds = arguments.run.folds;
     let data = arguments.data.data.as_deref();
-    states::begin(&folder, &config, &input.name, data, folds)?;
+    let begun = folder
+        .write(CONFIG, keys::to_toml(&config).as_bytes())
+        .and_then(|()| states::begin(&folder, &config, &input.name, data, folds));
+    if let Err(error) = begun {
+        folder.remove();
+        return Err(error);
+    }
     go_on(arguments, folder, &config, &input, folds)
 }
 
@@ -90,17 +95,17 @@ fn go_on(
             let path = folder.path().to_owned();
             return Err(CliError::Interrupted { path });
         }
-        Err(error) if states.has_any() => {
-            progress.note(&format!("stopped: {error}"));
-            let path = folder.path().to_owned();
-            let error = Box::new(error);
-            return Err(CliError::Stopped { path, error });
+        Err(error @ TrainError::Diverged { .. }) => {
+            return Err(diverged(folder, &progress, error));
         }
+        Err(error) if states.has_any() => return Err(stopped(&folder, &progress, error.into())),
         Err(error) if arguments.resume.resume.is_some() => return Err(error.into()),
         Err(error) => return Err(give_up(folder, &progress, error)),
     };
     let outcome = Outcome::new(config, &input.name, &experiment)?;
-    files::write(&folder, &outcome)?;
+    if let Err(error) = files::write(&folder, &outcome) {
+        return Err(stopped(&folder, &progress, error));
+    }
     states.remove()?;
     progress.finish(&folder.file(LOG))?;
 
@@ -204,6 +209,28 @@ pub fn experiment(
         Some(folds) => train::cross_validate(config, dataset, folds, observer),
         None => train::run(config, dataset, observer),
     }
+}
+
+/// Every run has kept a state to go on from.
+fn stopped(folder: &RunFolder, progress: &Progress, error: CliError) -> CliError {
+    progress.note(&format!("stopped: {error}"));
+    CliError::Stopped {
+        path: folder.path().to_owned(),
+        error: Box::new(error),
+    }
+}
+
+/// Going on would diverge again; the model from before is of use.
+fn diverged(folder: RunFolder, progress: &Progress, error: TrainError) -> CliError {
+    if let TrainError::Diverged { run, .. } = &error {
+        let best = folder.file(&checkpoint_name(run));
+        if best.is_file() {
+            progress.note(&format!("stopped: {error}"));
+            let error = Box::new(error);
+            return CliError::Diverged { best, error };
+        }
+    }
+    give_up(folder, progress, error)
 }
 
 /// After a training that diverged, the log is worth keeping; what was refused leaves nothing.

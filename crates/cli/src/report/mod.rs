@@ -159,7 +159,7 @@ impl Term {
     }
 }
 
-/// Everything on the history that is a term of the loss or an error, in the order of the page.
+/// Everything in the history that is a term of the loss, an error or a norm, in the order of the page.
 fn terms(record: &EpochRecord) -> Vec<Term> {
     let mut terms = vec![
         Term::new(
@@ -193,6 +193,9 @@ fn terms(record: &EpochRecord) -> Vec<Term> {
             record.train.pairs.get(index).map(|pair| pair.2)
         }));
     }
+    terms.push(Term::new("Gradient norm", "norm", Ink::Fused, |record| {
+        Some(record.gradient_norm)
+    }));
     terms
 }
 
@@ -229,9 +232,10 @@ fn losses(outcome: &Outcome<'_>) -> Result<Markup, PlotError> {
     let several = runs.len() > 1;
     Ok(html! {
         section {
-            h2 { "Loss terms by epoch" }
+            h2 { "Loss terms and gradient by epoch" }
             p.note {
-                "Means over the batches of an epoch, each as it enters the total. "
+                "Means over the batches of an epoch, each as it enters the total, and the mean norm of "
+                "the gradient of a step before clipping. "
                 @if several {
                     "Thin: one line a run. Thick: their mean, as far as all runs go. "
                 }

@@ -4,9 +4,8 @@
 
 use std::fmt::Write as _;
 
-use modalign::core::PARTIAL;
+use modalign::core::{PARTIAL, Store};
 
-use super::resume::{LONG, states, stopped};
 use super::*;
 
 /// The file that must say the same.
@@ -216,10 +215,19 @@ fn prepare(place: &Place) {
     let mut header = model.clone();
     header[9] ^= 0x80;
     bytes("header.safetensors", &header);
-    let mut weight = model.clone();
-    let last = weight.len() - 4;
-    weight[last..].copy_from_slice(&f32::NAN.to_le_bytes());
-    bytes("nan.safetensors", &weight);
+    let mut flipped = model.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    bytes("flipped.safetensors", &flipped);
+    // Whoever writes such a weight writes the checksum that goes with it.
+    let mut store = Store::from_bytes(&model, "best.safetensors").unwrap();
+    let name = "model.vision.projection.linear.weight";
+    let mut weight = store.array::<f32>(name).unwrap();
+    weight[[0, 0]] = f32::NAN;
+    store.insert(name, &weight);
+    store.metadata.remove("sha256");
+    store.metadata.insert("sha256".to_owned(), store.checksum());
+    store.save(place.path("nan.safetensors")).unwrap();
     let mut length = model;
     length[..8].copy_from_slice(&(1_u64 << 40).to_le_bytes());
     bytes("length.safetensors", &length);
@@ -250,12 +258,12 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 case(
                     "a negative number",
                     "train --epochs=-1",
-                    &["--epochs", "invalid digit", "'-1'"],
+                    &["--epochs", "expected a whole number, 0 or above", "'-1'"],
                 ),
                 case(
                     "a word for a seed",
                     "train --seeds 1,x",
-                    &["--seeds", "invalid digit", "'x'"],
+                    &["--seeds", "expected a whole number", "'x'"],
                 ),
                 case(
                     "no threads",
@@ -265,7 +273,7 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 case(
                     "a state after no batches",
                     "train --keep-every 0",
-                    &["--keep-every", "non-zero", "'0'"],
+                    &["--keep-every", "expected a whole number, 1 or above", "'0'"],
                 ),
                 case(
                     "too few folds",
@@ -436,7 +444,7 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 case(
                     "no pretrained encoder",
                     "train --text-model absent",
-                    &["absent/config.json", "not found"],
+                    &["absent/config.json", "not found", "expected a file"],
                 ),
             ],
         ),
@@ -483,11 +491,19 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                     "array.npz",
                     &["array.npz", "not an .npz", "single .npy array"],
                 ),
-                trained("a file that is cut off", "cut.npz", &["cut.npz"]),
+                trained(
+                    "a file that is cut off",
+                    "cut.npz",
+                    &["cut.npz", "expected a whole zip archive"],
+                ),
                 trained(
                     "a flipped bit",
                     "flipped.npz",
-                    &["flipped.npz: train/", "hecksum"],
+                    &[
+                        "flipped.npz: train/",
+                        "the checksum that the archive states",
+                        "other bytes",
+                    ],
                 ),
                 trained(
                     "members that share bytes",
@@ -635,12 +651,25 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 case(
                     "another file",
                     "predict --model words.safetensors",
-                    &["words.safetensors", "safetensors file"],
+                    &[
+                        "words.safetensors",
+                        "safetensors file",
+                        "expected a header's length",
+                    ],
                 ),
                 case(
                     "a model that is cut off",
                     "predict --model cut.safetensors",
-                    &["cut.safetensors", "safetensors file"],
+                    &[
+                        "cut.safetensors",
+                        "safetensors file",
+                        "expected as many bytes",
+                    ],
+                ),
+                case(
+                    "a flipped bit",
+                    "predict --model flipped.safetensors",
+                    &["flipped.safetensors: damaged", "expected sha256", "found"],
                 ),
                 case(
                     "a damaged header",
@@ -650,7 +679,11 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 case(
                     "a header longer than the file",
                     "predict --model length.safetensors",
-                    &["length.safetensors", "safetensors file"],
+                    &[
+                        "length.safetensors",
+                        "safetensors file",
+                        "expected a header's length",
+                    ],
                 ),
                 case(
                     "a configuration that the file cannot hold",
@@ -692,7 +725,7 @@ fn cases() -> Vec<(&'static str, Vec<Case>)> {
                 scored(
                     "a word for features",
                     "{\"text\": \"good\"}",
-                    &["line 1: text", "expected an array"],
+                    &["line 1: text", "expected an array", "found \"good\""],
                 ),
                 scored(
                     "a word for a number",

@@ -1,75 +1,19 @@
 //! Trainings that are killed, interrupted, or find their files damaged end in the same bytes.
 
-use std::process::Child;
+use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Two ways to train: with every batch stepped, and with the gradients of four batches added.
-const TRAININGS: [&str; 2] = [
+/// Three ways to train: with every batch stepped, with the gradients of four batches added, and with
+/// recurrent encoders on features that stay in the file.
+const TRAININGS: [&str; 3] = [
     "train --data small.npz --seeds 1,2 --epochs 4 --quiet --keep-every 1",
     "train --data small.npz --seeds 3 --epochs 4 --quiet --keep-every 3 --recipe self_mm \
      --set training.batch_size=16",
+    "train --data small.npz --seeds 4 --epochs 4 --quiet --keep-every 1 \
+     --set data.in_file_above_mib=0 --set modalities.audio.encoder.kind=\"lstm\"",
 ];
-
-/// Everything but the log.
-fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = files(folder);
-    assert!(files.remove(Path::new("train.log")).is_some());
-    files
-}
-
-fn assert_equal(found: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>) {
-    let found = results(found);
-    assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
-    for (name, bytes) in &found {
-        assert!(expected[name] == *bytes, "{} differs", name.display());
-    }
-}
-
-/// A training in the folder `run`, stopped as soon as two states of it are kept.
-pub(super) fn stopped(place: &Place, line: &str) {
-    let mut child = place
-        .command(&format!("{line} --output run"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for_states(place, &mut child, 2);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(!place.path("run/metrics.json").exists());
-}
-
-pub(super) fn states(place: &Place) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(place.path("run/state"))
-        .into_iter()
-        .flatten()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "state"))
-        .collect();
-    found.sort();
-    found
-}
-
-fn wait_for_states(place: &Place, child: &mut Child, count: usize) {
-    let begun = Instant::now();
-    while states(place).len() < count {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A training that lasts long enough to be stopped on the way.
-pub(super) const LONG: &str = "train --data small.npz --seeds 1 --epochs 40 --set training.patience=40 --quiet \
-                    --keep-every 1";
-
-/// What [`LONG`] ends in when nothing happens to it.
-fn undisturbed(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
-    place.succeed(&format!("{LONG} --output undisturbed"));
-    results(&place.path("undisturbed"))
-}
 
 /// `MODALIGN_KILLS` says how many; 10 by default. The moments follow the golden ratio, so that they
 /// cover the whole of a training, start and end included.
@@ -169,6 +113,50 @@ fn a_damaged_generation_is_named_and_the_other_one_is_taken() {
     }
 }
 
+/// Both generations are damaged at once, so that a run reads two and trains nothing.
+#[test]
+fn a_state_damaged_anywhere_is_named_and_nothing_is_taken_away() {
+    let place = Place::with_data();
+    stopped(&place, LONG);
+    let whole: Vec<_> = states(&place)
+        .into_iter()
+        .map(|path| (fs::read(&path).unwrap(), path))
+        .collect();
+    // The line before the safetensors file, its length, its header with the metadata, its arrays.
+    let bytes = &whole[0].0;
+    let line = bytes.iter().position(|&byte| byte == b'\n').unwrap();
+    let length: [u8; 8] = bytes[line + 1..][..8].try_into().unwrap();
+    let header = line + 9 + u64::from_le_bytes(length) as usize;
+    let arrays = bytes.len() - header;
+    assert!(header > 2000 && arrays > 2000);
+    let within = |from: usize, to: usize| (0..8).map(move |part| from + (to - from) * part / 8);
+    let places = within(0, line)
+        .chain(line..line + 9)
+        .chain(within(line + 9, header))
+        .chain(within(header, bytes.len()))
+        .chain([bytes.len() - 1]);
+    for (index, at) in places.enumerate() {
+        for (bytes, path) in &whole {
+            let mut damaged = bytes.clone();
+            if index % 4 == 3 {
+                damaged.truncate(at);
+            } else {
+                damaged[at] ^= 1 << (index % 8);
+            }
+            fs::write(path, damaged).unwrap();
+        }
+        let before = files(&place.path("run/state"));
+        let output = place.run("train --resume run --quiet");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{at}: {said}");
+        for name in ["seed-1.a.state", "seed-1.b.state"] {
+            let part = format!("{name}: damaged: expected ");
+            assert!(said.contains(&part), "{at}: {said}");
+        }
+        assert!(files(&place.path("run/state")) == before, "{at}");
+    }
+}
+
 #[test]
 fn a_resume_with_other_data_or_another_configuration_is_refused_by_name() {
     let place = Place::with_data();
@@ -221,11 +209,7 @@ fn ctrl_c_keeps_the_state_and_says_how_to_go_on() {
         .spawn()
         .unwrap();
     wait_for_states(&place, &mut child, 1);
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -INT {}", child.id())])
-        .status()
-        .unwrap();
-    assert!(sent.success());
+    interrupt(child.id());
     let output = child.wait_with_output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
@@ -238,6 +222,150 @@ fn ctrl_c_keeps_the_state_and_says_how_to_go_on() {
     assert_equal(&place.path("run"), &expected);
     let again = place.succeed("train --resume run");
     assert!(again.contains("this training has ended"), "{again}");
+}
+
+#[cfg(unix)]
+fn interrupt(id: u32) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -INT {id}")])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// One batch of this training takes many seconds.
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_stops_at_once() {
+    let place = Place::empty();
+    let long = changed(|data| {
+        let audio = &mut data.train.features["audio"];
+        let (rows, _, width) = audio.values.dim();
+        let steps = 2000;
+        audio.values = Array3::from_elem((rows, steps, width), 0.5);
+        audio.lengths = vec![steps; rows];
+    });
+    place.write("long.npz", &long);
+    let mut child = place
+        .command(
+            "train --data long.npz --seeds 1 --set training.batch_size=80 --output run --set \
+             modalities.audio.encoder={kind=\"lstm\",hidden_size=128,output_size=4,dropout=0.0}",
+        )
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    let mut wait_for = |part: &str| {
+        while !line.contains(part) {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended too early");
+        }
+    };
+    wait_for("parameters");
+    // The batch begins a moment later.
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(child.id());
+    wait_for("Ctrl-C again stops at once");
+    interrupt(child.id());
+    let status = child.wait().unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(status.code(), Some(130), "{rest}");
+    assert_eq!(rest, "", "it does not say that a state is kept");
+    assert!(states(&place).is_empty());
+}
+
+/// The rate grows from batch to batch. One that is large enough makes the loss explode, one that is not
+/// too large does so after an epoch.
+#[test]
+fn a_run_that_diverges_names_the_batch_and_keeps_its_best_model() {
+    let place = Place::with_data();
+    let line = "train --data small.npz --seeds 1 --epochs 20 --set training.patience=20 \
+                --set training.warm_up=0.9 --set training.clip_gradient_norm=0.0";
+    let found = ["1e0", "1e1", "1e2", "1e3", "1e4"]
+        .into_iter()
+        .find_map(|rate| {
+            let run = format!("run-{rate}");
+            let output = place.run(&format!(
+                "{line} --set heads.learning_rate={rate} --output {run}"
+            ));
+            let best = format!("{run}/checkpoints/seed-1.safetensors");
+            let failed = output.status.code() == Some(1) && place.path(&best).is_file();
+            failed.then(|| (run, best, text(&output.stderr)))
+        });
+    let (run, best, said) =
+        found.expect("one of these rates is too large, but not in the first epoch");
+    let error = said.lines().find(|line| line.starts_with("error: "));
+    for part in [
+        "seed 1: the ",
+        " in epoch ",
+        ", batch ",
+        ", expected ",
+        "(rows train_",
+        &format!("; its best model so far is {best}"),
+    ] {
+        assert!(
+            error.is_some_and(|error| error.contains(part)),
+            "{part}: {said}"
+        );
+    }
+    let log = place.read(&format!("{run}/train.log"));
+    assert!(log.contains("stopped: seed 1: the "), "{log}");
+    let scores = place.succeed(&format!("predict --model {best} --data small.npz"));
+    assert_eq!(scores.lines().count(), 40);
+}
+
+/// The system keeps a file that is open, whatever its folder says.
+#[cfg(unix)]
+#[test]
+fn a_data_file_that_vanishes_or_shrinks_loses_nothing() {
+    let place = Place::with_data();
+    let line = format!("{LONG} --set data.in_file_above_mib=0");
+    place.succeed(&format!("{line} --output undisturbed"));
+    let expected = results(&place.path("undisturbed"));
+    let data = place.path("small.npz");
+    let whole = fs::read(&data).unwrap();
+    let train = |damage: &dyn Fn()| {
+        let mut child = place
+            .command(&format!("{line} --output run"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for_states(&place, &mut child, 1);
+        damage();
+        child.wait_with_output().unwrap()
+    };
+    let output = train(&|| fs::remove_file(&data).unwrap());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_equal(&place.path("run"), &expected);
+
+    fs::remove_dir_all(place.path("run")).unwrap();
+    fs::write(&data, &whole).unwrap();
+    let shrink = || {
+        let file = fs::File::options().write(true).open(&data).unwrap();
+        file.set_len(1000).unwrap();
+    };
+    let output = train(&shrink);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        "small.npz: expected ",
+        " bytes of row ",
+        "found the end",
+        "go on with --resume",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let error = place.refuse("train --resume run");
+    assert!(
+        error.contains("small.npz: changed since the training began"),
+        "{error}"
+    );
+    fs::write(&data, &whole).unwrap();
+    place.succeed("train --resume run --quiet");
+    assert_equal(&place.path("run"), &expected);
 }
 
 #[test]

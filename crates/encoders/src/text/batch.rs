@@ -33,7 +33,12 @@ impl TokenBatch {
     /// The tokens as steps of two numbers, `[B, L, 2]` with the lengths of the rows: a token's id and
     /// its segment, exact in every float up to 2²⁴. Tokens of a row close up, so that positions are
     /// kept where the mask has no gap.
-    pub fn to_steps(&self) -> (Array3<f32>, Vec<usize>) {
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Shape`] if the three arrays differ in shape.
+    pub fn to_steps(&self) -> Result<(Array3<f32>, Vec<usize>), EncoderError> {
+        self.check()?;
         let (rows, columns) = self.mask.dim();
         let mut steps = Array3::zeros((rows, columns.max(1), 2));
         let mut lengths = vec![0; rows];
@@ -42,7 +47,7 @@ impl TokenBatch {
             steps[[row, lengths[row], 1]] = self.token_types[[row, column]] as f32;
             lengths[row] += 1;
         }
-        (steps, lengths)
+        Ok((steps, lengths))
     }
 
     /// The tokens that [`to_steps`](Self::to_steps) made steps of.
@@ -78,11 +83,16 @@ impl TokenBatch {
         })
     }
 
-    pub(crate) fn pack(&self) -> Result<PackedTokens, EncoderError> {
+    pub(crate) fn check(&self) -> Result<(), EncoderError> {
         let shape = self.ids.shape();
         check_shape("token batch", "mask", self.mask.shape(), shape)?;
         let types = self.token_types.shape();
         check_shape("token batch", "token_types", types, shape)?;
+        Ok(())
+    }
+
+    pub(crate) fn pack(&self) -> Result<PackedTokens, EncoderError> {
+        self.check()?;
         let count = self.mask.iter().filter(|&&on| on).count();
         let mut packed = PackedTokens {
             ids: Vec::with_capacity(count),
@@ -149,7 +159,7 @@ mod tests {
             mask: array![[true, true, true], [true, false, false]],
             token_types: array![[0, 0, 1], [1, 0, 0]],
         };
-        let (steps, lengths) = batch.to_steps();
+        let (steps, lengths) = batch.to_steps().unwrap();
         assert_eq!(lengths, [3, 1]);
         assert_eq!(
             TokenBatch::from_steps(steps.view(), &lengths).unwrap(),

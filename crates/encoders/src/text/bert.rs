@@ -10,18 +10,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use modalign_core::{Scalar, Stream, check_shape, impl_parameters};
-use modalign_nn::{Fixed, TransformerLayer, TransformerLayerCache};
+use modalign_nn::{Fixed, TransformerDropout, TransformerLayer, TransformerLayerCache};
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use rand::Rng;
 
-use crate::text::config::{BertConfig, Pooling};
+use crate::text::config::{Architecture, BertConfig, Pooling};
 use crate::text::embeddings::{BertEmbeddings, BertEmbeddingsCache};
 use crate::text::folder::{read_weights, read_whole, write_weights};
 use crate::{EncoderError, TokenBatch};
 
 /// A text encoder of the BERT family and, at the same time, the type of its gradient.
 ///
-/// BERT and MiniLM are of this form.
+/// BERT, MiniLM, RoBERTa and DistilBERT are of this form.
 ///
 /// ```
 /// use modalign_core::{Parameters, Stream, rng};
@@ -56,6 +56,11 @@ use crate::{EncoderError, TokenBatch};
 /// J. Devlin, M.-W. Chang, K. Lee and K. Toutanova, "BERT: Pre-training of Deep Bidirectional
 /// Transformers for Language Understanding", 2019, arXiv 1810.04805.
 ///
+/// Y. Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", 2019, arXiv 1907.11692.
+///
+/// V. Sanh, L. Debut, J. Chaumond and T. Wolf, "DistilBERT, a distilled version of BERT: smaller,
+/// faster, cheaper and lighter", 2019, arXiv 1910.01108.
+///
 /// W. Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of
 /// Pre-Trained Transformers", 2020, arXiv 2002.10957.
 #[derive(Debug, Clone)]
@@ -67,12 +72,15 @@ pub struct BertEncoder<A> {
     pooling: Fixed<A, Pooling>,
     /// The embeddings and this many of the first layers stay as they are; nothing does if absent.
     frozen_layers: Fixed<A, Option<usize>>,
+    /// Whether the backward pass computes each layer again, of which only the input is kept.
+    recompute: Fixed<A, bool>,
 }
 impl_parameters!(BertEncoder {
     embeddings,
     layers,
     pooling,
-    frozen_layers
+    frozen_layers,
+    recompute
 });
 
 /// What the backward pass of [`BertEncoder`] needs.
@@ -80,8 +88,15 @@ impl_parameters!(BertEncoder {
 pub struct BertCache<A> {
     /// Of what is trained.
     embeddings: Option<BertEmbeddingsCache<A>>,
-    layers: Vec<TransformerLayerCache<A>>,
+    layers: Vec<LayerCache<A>>,
     lengths: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum LayerCache<A> {
+    Whole(Box<TransformerLayerCache<A>>),
+    /// The layer's input and its dropout, from which the rest is computed again.
+    Input(Array2<A>, TransformerDropout),
 }
 
 impl<A: Scalar> BertEncoder<A> {
@@ -101,12 +116,13 @@ impl<A: Scalar> BertEncoder<A> {
             layers,
             pooling: Fixed::new(config.pooling),
             frozen_layers: Fixed::new(None),
+            recompute: Fixed::new(false),
         })
     }
 
     /// Reads a Hugging Face folder as it is: `config.json` and `model.safetensors`, stored as f32,
-    /// f64, f16 or bf16, with or without the prefix `bert.`, with today's or the first names of the
-    /// norms. Its pooler and the heads of its tasks are left out.
+    /// f64, f16 or bf16, with or without the prefix of their architecture (`bert.`), with today's or the
+    /// first names of the norms. Its pooler and the heads of its tasks are left out.
     ///
     /// # Errors
     ///
@@ -122,7 +138,9 @@ impl<A: Scalar> BertEncoder<A> {
         // Every weight drawn here is replaced or the folder refused.
         let mut rng = modalign_core::rng(0, Stream::Initialisation);
         let mut encoder = Self::new(&config, &mut rng)?;
-        read_weights(&weights, &bytes, &mut encoder, hugging_face_name)?;
+        read_weights(&weights, &bytes, &mut encoder, |name| {
+            hugging_face_name(config.architecture, name)
+        })?;
         Ok(encoder)
     }
 
@@ -135,13 +153,26 @@ impl<A: Scalar> BertEncoder<A> {
     pub fn save(&self, folder: impl AsRef<Path>, config: &BertConfig) -> Result<(), EncoderError> {
         let folder = folder.as_ref();
         config.save(folder)?;
-        write_weights(&folder.join("model.safetensors"), self, hugging_face_name)
+        let path = folder.join("model.safetensors");
+        write_weights(&path, self, |name| {
+            hugging_face_name(config.architecture, name)
+        })
     }
 
     /// Trains the last `count` layers alone. The layers below and the embeddings stay as they are:
     /// they run without dropout and get no gradient.
     pub fn train_last_layers(&mut self, count: usize) {
         self.frozen_layers = Fixed::new(Some(self.layers.len().saturating_sub(count)));
+    }
+
+    /// Keeps only the inputs of the layers for the backward pass, which then computes each layer again
+    /// before it goes through it. Outputs and gradients have the same bits. This is gradient
+    /// checkpointing: a third more arithmetic, and the memory of one layer in place of all.
+    ///
+    /// Source: T. Chen, B. Xu, C. Zhang and C. Guestrin, "Training Deep Nets with Sublinear Memory
+    /// Cost", 2016, arXiv 1604.06174.
+    pub fn recompute_layers(&mut self, recompute: bool) {
+        self.recompute = Fixed::new(recompute);
     }
 
     /// Whether the parameter of this dotted name is trained.
@@ -185,9 +216,13 @@ impl<A: Scalar> BertEncoder<A> {
         }
         let mut layers = Vec::with_capacity(trained.len());
         for layer in trained {
-            let (next, cache) = layer.forward(states.view(), &tokens.lengths, rng)?;
-            states = next;
-            layers.push(cache);
+            let dropout = layer.draw_dropout(rng);
+            let (next, cache) = layer.forward_with(states.view(), &tokens.lengths, dropout)?;
+            let input = std::mem::replace(&mut states, next);
+            layers.push(match *self.recompute {
+                true => LayerCache::Input(input, dropout),
+                false => LayerCache::Whole(Box::new(cache)),
+            });
         }
         let y = self.pool(states.view(), &tokens.lengths);
         let cache = BertCache {
@@ -221,7 +256,7 @@ impl<A: Scalar> BertEncoder<A> {
     ///
     /// # Errors
     ///
-    /// [`EncoderError::Shape`] if `dy` does not fit.
+    /// [`EncoderError::Shape`] if `dy` or `grads` does not fit.
     pub fn backward(
         &self,
         cache: BertCache<A>,
@@ -230,12 +265,20 @@ impl<A: Scalar> BertEncoder<A> {
     ) -> Result<(), EncoderError> {
         let expected = [cache.lengths.len(), self.output_size()];
         check_shape("bert backward", "dy", dy.shape(), &expected)?;
+        let (layers, found) = (self.layers.len(), grads.layers.len());
+        check_shape("bert backward", "grads.layers", &[found], &[layers])?;
         let mut dstates = self.pool_backward(dy, &cache.lengths);
         let frozen = self.frozen_layers.unwrap_or(0);
         let trained = self.layers[frozen..].iter();
         let layers = trained.zip(&mut grads.layers[frozen..]).zip(cache.layers);
-        for ((layer, grads), cache) in layers.rev() {
-            dstates = layer.backward(cache, dstates.view(), grads)?;
+        for ((layer, grads), layer_cache) in layers.rev() {
+            let layer_cache = match layer_cache {
+                LayerCache::Whole(cache) => *cache,
+                LayerCache::Input(x, dropout) => {
+                    layer.forward_with(x.view(), &cache.lengths, dropout)?.1
+                }
+            };
+            dstates = layer.backward(layer_cache, dstates.view(), grads)?;
         }
         match cache.embeddings {
             Some(cache) => self
@@ -296,19 +339,26 @@ fn texts(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {
 /// What a Hugging Face folder calls the parameter that [`BertEncoder`] calls `name`.
 ///
 /// ```
-/// use modalign_encoders::hugging_face_name;
+/// use modalign_encoders::{Architecture, hugging_face_name};
 ///
+/// let name = "layers.3.attention.output.bias";
 /// assert_eq!(
-///     hugging_face_name("layers.3.attention.output.bias"),
+///     hugging_face_name(Architecture::Bert, name),
 ///     "encoder.layer.3.attention.output.dense.bias",
 /// );
+/// assert_eq!(
+///     hugging_face_name(Architecture::DistilBert, name),
+///     "transformer.layer.3.attention.out_lin.bias",
+/// );
 /// ```
-pub fn hugging_face_name(name: &str) -> String {
-    const PARTS: [(&str, &str); 12] = [
+pub fn hugging_face_name(architecture: Architecture, name: &str) -> String {
+    const EMBEDDINGS: [(&str, &str); 4] = [
         ("embeddings.word", "embeddings.word_embeddings"),
         ("embeddings.position", "embeddings.position_embeddings"),
         ("embeddings.token_type", "embeddings.token_type_embeddings"),
         ("embeddings.norm", "embeddings.LayerNorm"),
+    ];
+    const BERT: [(&str, &str); 8] = [
         ("attention.query", "attention.self.query"),
         ("attention.key", "attention.self.key"),
         ("attention.value", "attention.self.value"),
@@ -318,16 +368,31 @@ pub fn hugging_face_name(name: &str) -> String {
         ("output", "output.dense"),
         ("output_norm", "output.LayerNorm"),
     ];
+    const DISTIL_BERT: [(&str, &str); 8] = [
+        ("attention.query", "attention.q_lin"),
+        ("attention.key", "attention.k_lin"),
+        ("attention.value", "attention.v_lin"),
+        ("attention.output", "attention.out_lin"),
+        ("attention_norm", "sa_layer_norm"),
+        ("intermediate", "ffn.lin1"),
+        ("output", "ffn.lin2"),
+        ("output_norm", "output_layer_norm"),
+    ];
+    let (stack, parts) = match architecture {
+        Architecture::Bert | Architecture::Roberta => ("encoder", &BERT),
+        Architecture::DistilBert => ("transformer", &DISTIL_BERT),
+    };
     let (layer, rest) = match name
         .strip_prefix("layers.")
         .and_then(|rest| rest.split_once('.'))
     {
-        Some((index, rest)) => (format!("encoder.layer.{index}."), rest),
+        Some((index, rest)) => (format!("{stack}.layer.{index}."), rest),
         None => (String::new(), name),
     };
     let (part, array) = rest.rsplit_once('.').unwrap_or((rest, ""));
-    let part = PARTS
+    let part = EMBEDDINGS
         .iter()
+        .chain(parts)
         .find(|(own, _)| *own == part)
         .map_or(part, |(_, theirs)| theirs);
     format!("{layer}{part}.{array}")

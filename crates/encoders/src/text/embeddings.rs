@@ -1,8 +1,10 @@
 //! The embeddings of BERT.
 //!
 //! ```text
-//! y = dropout(norm(word[id] + position[p] + token_type[s]))
+//! y = dropout(norm(word[id] + position[p + p₀] + token_type[s]))
 //! ```
+//!
+//! RoBERTa's positions begin at the row p₀ = 2, the others' at 0; DistilBERT has no segments.
 
 use modalign_core::{Scalar, impl_parameters};
 use modalign_nn::{
@@ -22,18 +24,20 @@ pub struct BertEmbeddings<A> {
     pub word: Embedding<A>,
     /// By position `[positions, D]`.
     pub position: Embedding<A>,
-    /// By segment `[token types, D]`.
-    pub token_type: Embedding<A>,
+    /// By segment `[token types, D]`, if there are any.
+    pub token_type: Option<Embedding<A>>,
     /// Of the sum.
     pub norm: LayerNorm<A>,
     dropout: Fixed<A, Dropout>,
+    first_position: Fixed<A, usize>,
 }
 impl_parameters!(BertEmbeddings {
     word,
     position,
     token_type,
     norm,
-    dropout
+    dropout,
+    first_position
 });
 
 /// What the backward pass of [`BertEmbeddings`] needs.
@@ -41,7 +45,7 @@ impl_parameters!(BertEmbeddings {
 pub struct BertEmbeddingsCache<A> {
     word: EmbeddingCache,
     position: EmbeddingCache,
-    token_type: EmbeddingCache,
+    token_type: Option<EmbeddingCache>,
     norm: LayerNormCache<A>,
     dropout: DropoutCache<A, Ix2>,
 }
@@ -52,10 +56,23 @@ impl<A: Scalar> BertEmbeddings<A> {
         Ok(Self {
             word: Embedding::new(config.vocabulary_size, size, rng)?,
             position: Embedding::new(config.positions, size, rng)?,
-            token_type: Embedding::new(config.token_types, size, rng)?,
+            token_type: (config.token_types > 0)
+                .then(|| Embedding::new(config.token_types, size, rng))
+                .transpose()?,
             norm: LayerNorm::new(size, config.layer.layer_norm_epsilon)?,
             dropout: Fixed::new(Dropout::new(config.layer.dropout)?),
+            first_position: Fixed::new(config.architecture.first_position()),
         })
+    }
+
+    /// The rows of the position table.
+    fn positions(&self, tokens: &PackedTokens) -> Vec<u32> {
+        // What is beyond 32 bits is beyond every table, and refused there.
+        let first = u32::try_from(*self.first_position).unwrap_or(u32::MAX);
+        let positions = tokens.positions.iter();
+        positions
+            .map(|position| position.saturating_add(first))
+            .collect()
     }
 
     /// `y [ΣL, D]`, the tokens of a batch text after text, and the cache of the backward pass.
@@ -86,10 +103,16 @@ impl<A: Scalar> BertEmbeddings<A> {
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, BertEmbeddingsCache<A>), EncoderError> {
         let (mut sum, word) = self.word.forward(&tokens.ids)?;
-        let (added, position) = self.position.forward(&tokens.positions)?;
+        let (added, position) = self.position.forward(&self.positions(tokens))?;
         sum += &added;
-        let (added, token_type) = self.token_type.forward(&tokens.token_types)?;
-        sum += &added;
+        let token_type = match &self.token_type {
+            Some(table) => {
+                let (added, cache) = table.forward(&tokens.token_types)?;
+                sum += &added;
+                Some(cache)
+            }
+            None => None,
+        };
         let (y, norm) = self.norm.forward(sum.view())?;
         let (y, dropout) = self.dropout.forward(y, rng);
         let cache = BertEmbeddingsCache {
@@ -104,8 +127,10 @@ impl<A: Scalar> BertEmbeddings<A> {
 
     pub(crate) fn infer_packed(&self, tokens: &PackedTokens) -> Result<Array2<A>, EncoderError> {
         let mut sum = self.word.infer(&tokens.ids)?;
-        sum += &self.position.infer(&tokens.positions)?;
-        sum += &self.token_type.infer(&tokens.token_types)?;
+        sum += &self.position.infer(&self.positions(tokens))?;
+        if let Some(table) = &self.token_type {
+            sum += &table.infer(&tokens.token_types)?;
+        }
         Ok(self.norm.infer(sum.view())?)
     }
 
@@ -126,7 +151,11 @@ impl<A: Scalar> BertEmbeddings<A> {
         self.word.backward(cache.word, dsum, &mut grads.word)?;
         let positions = &mut grads.position;
         self.position.backward(cache.position, dsum, positions)?;
-        let types = &mut grads.token_type;
-        Ok(self.token_type.backward(cache.token_type, dsum, types)?)
+        if let (Some(table), Some(cache), Some(grads)) =
+            (&self.token_type, cache.token_type, &mut grads.token_type)
+        {
+            table.backward(cache, dsum, grads)?;
+        }
+        Ok(())
     }
 }

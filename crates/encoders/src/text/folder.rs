@@ -67,8 +67,8 @@ pub(crate) fn read_whole(path: &Path, parameters: usize) -> Result<Vec<u8>, Enco
     Ok(bytes)
 }
 
-/// Fills `params` from the content of a safetensors file in which `name` says what each is called. Prefix `bert.`
-/// and the old names of a norm's parameters are understood; the heads of tasks and stored position
+/// Fills `params` from the content of a safetensors file in which `name` says what each is called.
+/// Prefixes and the old names of a norm's parameters are understood; the heads of tasks and stored position
 /// numbers are passed over.
 pub(crate) fn read_weights<A: Scalar>(
     path: &Path,
@@ -140,8 +140,22 @@ fn unexpected(path: &Path, name: &str) -> EncoderError {
 
 /// The name without prefix and in today's spelling, or nothing for what is no part of the encoder.
 fn canonical_name(stored: &str) -> Option<String> {
-    const OTHER_PARTS: [&str; 4] = ["pooler.", "cls.", "classifier.", "qa_outputs."];
-    let name = stored.strip_prefix("bert.").unwrap_or(stored);
+    const PREFIXES: [&str; 3] = ["bert.", "roberta.", "distilbert."];
+    const OTHER_PARTS: [&str; 9] = [
+        "pooler.",
+        "cls.",
+        "classifier.",
+        "pre_classifier.",
+        "qa_outputs.",
+        "lm_head.",
+        "vocab_transform.",
+        "vocab_layer_norm.",
+        "vocab_projector.",
+    ];
+    let name = PREFIXES
+        .iter()
+        .find_map(|prefix| stored.strip_prefix(prefix))
+        .unwrap_or(stored);
     if name == "embeddings.position_ids" || OTHER_PARTS.iter().any(|part| name.starts_with(part)) {
         return None;
     }

@@ -10,7 +10,7 @@ mod tokenizer;
 pub use self::{
     batch::TokenBatch,
     bert::{BertCache, BertEncoder, hugging_face_name},
-    config::{BertConfig, Pooling},
+    config::{Architecture, BertConfig, Pooling},
     embeddings::{BertEmbeddings, BertEmbeddingsCache},
     tokenizer::{EncodedTexts, TextTokenizer},
 };

@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, Tokenizer, TruncationParams};
 
-use crate::text::config::BertConfig;
+use crate::text::config::{Architecture, BertConfig};
 use crate::text::folder::{format_error, json, read, write};
 use crate::{EncoderError, TokenBatch};
 
@@ -22,6 +22,7 @@ const SHORTEST: usize = 3;
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    architecture: Architecture,
 }
 
 /// The tokens of texts, and how many texts lost some.
@@ -57,7 +58,8 @@ impl TextTokenizer {
     /// the folder whose configuration is `config`.
     ///
     /// Texts are cut to `max_tokens`, `[CLS]` and `[SEP]` included: at least 3, at most
-    /// `config.positions`.
+    /// [`config.longest_text()`](BertConfig::longest_text). RoBERTa has no `vocab.txt`, and `<s>` and
+    /// `</s>` in the place of `[CLS]` and `[SEP]`.
     ///
     /// # Errors
     ///
@@ -71,7 +73,7 @@ impl TextTokenizer {
     ) -> Result<Self, EncoderError> {
         let folder = folder.as_ref();
         let (whole, words) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
-        if whole.exists() {
+        if whole.exists() || config.architecture == Architecture::Roberta {
             let content = read(&whole)?;
             return Self::from_json(whole, &content, config, max_tokens);
         }
@@ -121,14 +123,19 @@ impl TextTokenizer {
         let folder = folder.as_ref();
         write(&folder.join("tokenizer.json"), self.to_json()?.as_bytes())?;
         let longest = self.inner.get_truncation().map(|limit| limit.max_length);
+        let [first, last] = self.architecture.frame();
+        let [mask, padding, unknown] = match self.architecture {
+            Architecture::Roberta => ["<mask>", "<pad>", "<unk>"],
+            Architecture::Bert | Architecture::DistilBert => ["[MASK]", "[PAD]", "[UNK]"],
+        };
         let config = serde_json::json!({
-            "cls_token": "[CLS]",
-            "mask_token": "[MASK]",
+            "cls_token": first,
+            "mask_token": mask,
             "model_max_length": longest,
-            "pad_token": "[PAD]",
-            "sep_token": "[SEP]",
+            "pad_token": padding,
+            "sep_token": last,
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "[UNK]",
+            "unk_token": unknown,
         });
         let path = folder.join("tokenizer_config.json");
         write(&path, format!("{config:#}\n").as_bytes())
@@ -136,7 +143,12 @@ impl TextTokenizer {
 
     /// Cuts tokens that another program made, with the same vocabulary, to this tokeniser's limit:
     /// a row that is too long keeps its first tokens and its last one, which ends every text.
-    pub fn truncate(&self, mut batch: TokenBatch) -> EncodedTexts {
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Shape`] if the three arrays of the batch differ in shape.
+    pub fn truncate(&self, mut batch: TokenBatch) -> Result<EncodedTexts, EncoderError> {
+        batch.check()?;
         let limit = self
             .inner
             .get_truncation()
@@ -157,7 +169,7 @@ impl TextTokenizer {
                 batch.mask[[row, column]] = false;
             }
         }
-        EncodedTexts { batch, truncated }
+        Ok(EncodedTexts { batch, truncated })
     }
 
     fn new(
@@ -167,13 +179,13 @@ impl TextTokenizer {
         max_tokens: usize,
     ) -> Result<Self, EncoderError> {
         crate::error::check_config(
-            (SHORTEST..=config.positions).contains(&max_tokens),
+            (SHORTEST..=config.longest_text()).contains(&max_tokens),
             "tokenizer",
             "max_tokens",
-            "at least 3 and at most the rows of the position table",
+            "at least 3 and at most the positions that the model has",
             max_tokens as f64,
         )?;
-        for token in ["[CLS]", "[SEP]"] {
+        for token in config.architecture.frame() {
             special(&inner, &path, token)?;
         }
         let last = inner.get_vocab(true).into_values().max();
@@ -193,10 +205,13 @@ impl TextTokenizer {
         inner
             .with_truncation(Some(truncation))
             .map_err(|error| format_error(&path, "tokenizer", error))?;
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            architecture: config.architecture,
+        })
     }
 
-    /// The tokens of every text, framed by `[CLS]` and `[SEP]`.
+    /// The tokens of every text, framed by the first and the last one.
     ///
     /// # Errors
     ///
@@ -348,7 +363,7 @@ mod tests {
             mask: Array2::from_shape_fn((2, 6), |(row, column)| row == 0 || column < 4),
             token_types: Array2::zeros((2, 6)),
         };
-        let EncodedTexts { batch, truncated } = tokenizer.truncate(batch);
+        let EncodedTexts { batch, truncated } = tokenizer.truncate(batch).unwrap();
         assert_eq!(truncated, 1);
         assert_eq!(batch.ids.slice(ndarray::s![0, ..4]), array![2, 5, 6, 3]);
         let kept = Array2::from_shape_fn((2, 6), |(_, column)| column < 4);
