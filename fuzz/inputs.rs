@@ -49,23 +49,33 @@ pub fn npz(bytes: &[u8]) {
     with_file("data.npz", bytes, data_file);
 }
 
-/// One `.npy` array: by itself, and as every array of an archive in turn, for a change of an array
-/// within an archive ends at its checksum.
+/// One `.npy` array, in every place in turn.
 pub fn npy(bytes: &[u8]) {
-    with_file("matrix.npy", bytes, |path| {
-        drop(StreamingMoments::<f32>::from_npy(path, |_, _| ()));
-        drop(StreamingMoments::<f64>::from_npy(path, |_, _| ()));
-    });
-    for key in [
-        "audio",
-        "regression_labels",
-        "id",
-        "text_bert",
-        "text_lengths",
-    ] {
-        with_file("data.npz", &archive(key, bytes), data_file);
+    for place in 0..=REPLACED.len() {
+        npy_in(place, bytes);
     }
 }
+
+/// One `.npy` array as an array of an archive, for a change of one within an archive ends at its
+/// checksum, or by itself.
+pub fn npy_in(place: usize, bytes: &[u8]) {
+    match REPLACED.get(place) {
+        Some(key) => with_file("data.npz", &archive(key, bytes), data_file),
+        None => with_file("matrix.npy", bytes, |path| {
+            drop(StreamingMoments::<f32>::from_npy(path, |_, _| ()));
+            drop(StreamingMoments::<f64>::from_npy(path, |_, _| ()));
+        }),
+    }
+}
+
+/// The arrays of an archive whose place another one takes.
+pub const REPLACED: [&str; 5] = [
+    "audio",
+    "regression_labels",
+    "id",
+    "text_bert",
+    "text_lengths",
+];
 
 /// A trained model, as it is and with a checksum that fits, for a change of the content ends there.
 pub fn checkpoint(bytes: &[u8]) {
