@@ -27,7 +27,6 @@ pub(crate) struct BuresWasserstein<A> {
     eigen: Vec<SymmetricEigen<f64>>,
     /// `I − A^−½ M A^−½` and `I − A^½ M^−1 A^½` of each pair.
     gammas: Vec<[Array2<f64>; 2]>,
-    gamma: Workspace<A>,
 }
 
 impl<A: Scalar> BuresWasserstein<A> {
@@ -37,7 +36,6 @@ impl<A: Scalar> BuresWasserstein<A> {
             covariances: Covariances::new(shrinkage, members),
             eigen: Vec::with_capacity(members),
             gammas: Vec::new(),
-            gamma: Workspace::default(),
         }
     }
 
@@ -94,9 +92,10 @@ impl<A: Scalar> PairDistance<A> for BuresWasserstein<A> {
         gradients: &mut [Array2<A>],
     ) -> Result<(), CovarianceError> {
         let width = samples.width();
-        for member in 0..samples.count() {
+        let all_gammas = &self.gammas;
+        let fill = |_: &[Workspace<A>], member: usize, to: &mut Workspace<A>| {
             let mut sum = Array2::zeros((width, width));
-            for ((pair, &slope), gammas) in pairs.iter().zip(slopes).zip(&self.gammas) {
+            for ((pair, &slope), gammas) in pairs.iter().zip(slopes).zip(all_gammas) {
                 let factor = slope / width as f64;
                 if pair.first == member {
                     sum.scaled_add(factor, &gammas[0]);
@@ -104,14 +103,11 @@ impl<A: Scalar> PairDistance<A> for BuresWasserstein<A> {
                     sum.scaled_add(factor, &gammas[1]);
                 }
             }
-            self.gamma.reshape_square(width)?;
-            self.gamma
-                .view_mut()
+            to.reshape_square(width)?;
+            to.view_mut()
                 .zip_mut_with(&sum, |to, &from| *to = A::from_f64(from));
-            let gradient = &mut gradients[samples.modality(member)];
-            self.covariances
-                .pull_back(samples, member, &mut self.gamma, gradient)?;
-        }
-        Ok(())
+            Ok(())
+        };
+        self.covariances.pull_back(samples, gradients, fill)
     }
 }

@@ -24,7 +24,6 @@ pub(crate) struct Correlation<A> {
     covariances: Covariances<A>,
     /// s, one row a modality.
     scales: Workspace<A>,
-    gamma: Workspace<A>,
 }
 
 impl<A: Scalar> Correlation<A> {
@@ -33,7 +32,6 @@ impl<A: Scalar> Correlation<A> {
             epsilon: A::from_f64(epsilon),
             covariances: Covariances::new(shrinkage, members),
             scales: Workspace::default(),
-            gamma: Workspace::default(),
         }
     }
 }
@@ -76,12 +74,12 @@ impl<A: Scalar> PairDistance<A> for Correlation<A> {
         gradients: &mut [Array2<A>],
     ) -> Result<(), CovarianceError> {
         let width = samples.width();
-        for member in 0..samples.count() {
-            let matrices = self.covariances.matrices();
-            combine_differences(matrices, pairs, slopes, member, &mut self.gamma)?;
+        let all_scales = self.scales.entries();
+        let fill = |matrices: &[Workspace<A>], member: usize, gamma: &mut Workspace<A>| {
+            combine_differences(matrices, pairs, slopes, member, gamma)?;
             let correlation = matrices[member].entries().chunks(width);
-            let scales = &self.scales.entries()[member * width..(member + 1) * width];
-            let rows = self.gamma.entries_mut().chunks_mut(width).zip(correlation);
+            let scales = &all_scales[member * width..(member + 1) * width];
+            let rows = gamma.entries_mut().chunks_mut(width).zip(correlation);
             for (k, (row, correlation)) in rows.enumerate() {
                 let through_scale: A = row.iter().zip(correlation).map(|(&q, &r)| q * r).sum();
                 for (entry, &scale) in row.iter_mut().zip(scales) {
@@ -89,10 +87,8 @@ impl<A: Scalar> PairDistance<A> for Correlation<A> {
                 }
                 row[k] -= scales[k] * scales[k] * through_scale;
             }
-            let gradient = &mut gradients[samples.modality(member)];
-            self.covariances
-                .pull_back(samples, member, &mut self.gamma, gradient)?;
-        }
-        Ok(())
+            Ok(())
+        };
+        self.covariances.pull_back(samples, gradients, fill)
     }
 }

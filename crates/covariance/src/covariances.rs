@@ -12,38 +12,72 @@
 //! C_λ = (1 − λ) C + λ (tr C / D) I
 //! ```
 
+use std::mem;
+
 use modalign_core::Scalar;
-use modalign_linalg::{gemm, syrk};
+use modalign_linalg::{gemm, on_one_thread, syrk, vectorized};
 use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
 
 use crate::samples::{GroupPair, Samples};
 use crate::shrinkage::{Shrinkage, Shrunk};
 use crate::sums::squared_distance;
 use crate::{CovarianceError, workspace::Workspace};
 
+/// Multiply-adds of a modality from which a second one is worth another thread.
+const WORTH_THREADS: usize = 1 << 20;
+
+/// Multiply-adds from which a product makes as good use of all threads by itself.
+const ENOUGH_FOR_ALL: usize = 1 << 23;
+
 #[derive(Debug)]
 pub(crate) struct Covariances<A> {
     shrinkage: Shrinkage,
     matrices: Vec<Workspace<A>>,
-    shrunk: Vec<Shrunk<A>>,
+    ways_back: Vec<WayBack<A>>,
+}
+
+/// What one modality needs between its covariance and the gradient in its features.
+#[derive(Debug)]
+struct WayBack<A> {
+    shrunk: Shrunk<A>,
+    gamma: Workspace<A>,
+    /// The caller's, while it is set.
+    gradient: Array2<A>,
 }
 
 impl<A: Scalar> Covariances<A> {
     pub(crate) fn new(shrinkage: Shrinkage, members: usize) -> Self {
+        let way_back = |_| WayBack {
+            shrunk: Shrunk::new(),
+            gamma: Workspace::default(),
+            gradient: Array2::zeros((0, 0)),
+        };
         Self {
             shrinkage,
             matrices: (0..members).map(|_| Workspace::default()).collect(),
-            shrunk: (0..members).map(|_| Shrunk::new()).collect(),
+            ways_back: (0..members).map(way_back).collect(),
         }
     }
 
     pub(crate) fn estimate(&mut self, samples: &Samples<A>) -> Result<(), CovarianceError> {
-        let states = self.matrices.iter_mut().zip(&mut self.shrunk);
-        for (member, (covariance, shrunk)) in states.enumerate() {
+        let shrinkage = self.shrinkage;
+        let estimate = |member, covariance: &mut _, way_back: &mut WayBack<A>| {
             estimate_covariance(samples, member, covariance)?;
-            shrunk.shrink(self.shrinkage, samples, member, covariance)?;
+            way_back
+                .shrunk
+                .shrink(shrinkage, samples, member, covariance)
+        };
+        let (matrices, ways_back) = (&mut self.matrices, &mut self.ways_back);
+        if is_side_by_side(samples, 0.5) {
+            let states = matrices.par_iter_mut().zip(ways_back).enumerate();
+            return in_order(states.map(|(member, (covariance, way_back))| {
+                on_one_thread(|| estimate(member, covariance, way_back))
+            }));
         }
-        Ok(())
+        let mut states = matrices.iter_mut().zip(ways_back).enumerate();
+        states
+            .try_for_each(|(member, (covariance, way_back))| estimate(member, covariance, way_back))
     }
 
     /// One matrix a modality.
@@ -56,20 +90,62 @@ impl<A: Scalar> Covariances<A> {
         &mut self.matrices
     }
 
-    /// Sets the gradient in the features of a modality from a gradient `gamma` in its estimate,
-    /// which is overwritten.
+    /// Sets the gradient in the features of every modality. `fill(matrices, member, gamma)` is to set
+    /// the gradient in the estimate of one.
     pub(crate) fn pull_back(
         &mut self,
         samples: &Samples<A>,
-        member: usize,
-        gamma: &mut Workspace<A>,
-        gradient: &mut Array2<A>,
+        gradients: &mut [Array2<A>],
+        fill: impl Fn(&[Workspace<A>], usize, &mut Workspace<A>) -> Result<(), CovarianceError> + Sync,
     ) -> Result<(), CovarianceError> {
-        let shrunk = &mut self.shrunk[member];
-        shrunk.pull_back(gamma);
-        pull_back(samples, member, gamma.view(), gradient)?;
-        shrunk.add_fourth_powers(samples, member, gradient)
+        for (member, way_back) in self.ways_back.iter_mut().enumerate() {
+            way_back.gradient = mem::take(&mut gradients[samples.modality(member)]);
+        }
+        let matrices = &self.matrices;
+        let set = |member: usize, way_back: &mut WayBack<A>| {
+            let WayBack {
+                shrunk,
+                gamma,
+                gradient,
+            } = way_back;
+            fill(matrices, member, gamma)?;
+            shrunk.pull_back(gamma);
+            pull_back(samples, member, gamma.view(), gradient)?;
+            shrunk.add_fourth_powers(samples, member, gradient)
+        };
+        let result = if is_side_by_side(samples, 1.0) {
+            let states = self.ways_back.par_iter_mut().enumerate();
+            in_order(states.map(|(member, way_back)| on_one_thread(|| set(member, way_back))))
+        } else {
+            let mut states = self.ways_back.iter_mut().enumerate();
+            states.try_for_each(|(member, way_back)| set(member, way_back))
+        };
+        for (member, way_back) in self.ways_back.iter_mut().enumerate() {
+            gradients[samples.modality(member)] = mem::take(&mut way_back.gradient);
+        }
+        result
     }
+}
+
+/// Whether modalities of `products` times N D² multiply-adds each are worked on side by side: where
+/// these are too few for the threads to share, or every thread gets as many of them as the others.
+fn is_side_by_side<A: Scalar>(samples: &Samples<A>, products: f64) -> bool {
+    let count = samples.count();
+    let rows = (0..count).map(|member| samples.rows(member)).max();
+    let width = samples.width() as f64;
+    let work = (products * rows.unwrap_or(0) as f64 * width * width) as usize;
+    if count < 2 || work < WORTH_THREADS {
+        return false;
+    }
+    let threads = rayon::current_num_threads();
+    threads > 1 && (work < ENOUGH_FOR_ALL || count.is_multiple_of(threads))
+}
+
+/// The first error in the order of the modalities, whichever thread was first.
+fn in_order(
+    results: impl ParallelIterator<Item = Result<(), CovarianceError>>,
+) -> Result<(), CovarianceError> {
+    results.reduce(|| Ok(()), Result::and)
 }
 
 /// Sets the covariance of one modality.
@@ -139,16 +215,26 @@ pub(crate) fn combine_differences<A: Scalar>(
     let width = matrices[member].view().ncols();
     gamma.reshape_square(width)?;
     let sums = gamma.entries_mut();
-    sums.fill(A::zero());
-    for (pair, &slope) in pairs.iter().zip(slopes) {
-        let Some(partner) = pair.partner_of(member) else {
-            continue;
-        };
+    let own = matrices[member].entries();
+    let partners = pairs.iter().zip(slopes).filter_map(|(pair, &slope)| {
         let slope = A::from_f64(2.0 * normalisation(width) * slope);
-        let (own, other) = (matrices[member].entries(), matrices[partner].entries());
-        for (sum, (&own, &other)) in sums.iter_mut().zip(own.iter().zip(other)) {
-            *sum += slope * (own - other);
-        }
+        Some((matrices[pair.partner_of(member)?].entries(), slope))
+    });
+    let mut written = false;
+    for (other, slope) in partners {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (sum, (&own, &other)) in sums.iter_mut().zip(own.iter().zip(other)) {
+                    let term = slope * (own - other);
+                    *sum = if written { *sum + term } else { term };
+                }
+            },
+        );
+        written = true;
+    }
+    if !written {
+        sums.fill(A::zero());
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::covariances::{Covariances, combine_differences, squared_distances};
 use crate::distance::PairDistance;
 use crate::gram::Gram;
 use crate::samples::{GroupPair, Samples};
-use crate::{CovarianceError, Shrinkage, workspace::Workspace};
+use crate::{CovarianceError, Shrinkage};
 
 /// Through which products the distance is computed. The results agree to rounding.
 ///
@@ -47,7 +47,6 @@ pub(crate) struct Frobenius<A> {
     route: Route,
     shrinkage: Shrinkage,
     covariances: Covariances<A>,
-    gamma: Workspace<A>,
     gram: Gram<A>,
     gram_taken: bool,
 }
@@ -58,7 +57,6 @@ impl<A: Scalar> Frobenius<A> {
             route,
             shrinkage,
             covariances: Covariances::new(shrinkage, members),
-            gamma: Workspace::default(),
             gram: Gram::new(),
             gram_taken: false,
         }
@@ -126,13 +124,9 @@ impl<A: Scalar> PairDistance<A> for Frobenius<A> {
         if self.gram_taken {
             return self.gram.gradients(samples, pairs, slopes, gradients);
         }
-        for member in 0..samples.count() {
-            let matrices = self.covariances.matrices();
-            combine_differences(matrices, pairs, slopes, member, &mut self.gamma)?;
-            let gradient = &mut gradients[samples.modality(member)];
-            self.covariances
-                .pull_back(samples, member, &mut self.gamma, gradient)?;
-        }
-        Ok(())
+        self.covariances
+            .pull_back(samples, gradients, |matrices, member, gamma| {
+                combine_differences(matrices, pairs, slopes, member, gamma)
+            })
     }
 }

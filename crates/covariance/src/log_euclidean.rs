@@ -26,8 +26,6 @@ pub(crate) struct LogEuclidean<A> {
     covariances: Covariances<A>,
     eigen: Vec<SymmetricEigen<f64>>,
     logarithms: Vec<Workspace<f64>>,
-    gamma_logarithm: Workspace<f64>,
-    gamma: Workspace<A>,
 }
 
 impl<A: Scalar> LogEuclidean<A> {
@@ -37,8 +35,6 @@ impl<A: Scalar> LogEuclidean<A> {
             covariances: Covariances::new(shrinkage, members),
             eigen: Vec::with_capacity(members),
             logarithms: (0..members).map(|_| Workspace::default()).collect(),
-            gamma_logarithm: Workspace::default(),
-            gamma: Workspace::default(),
         }
     }
 }
@@ -71,9 +67,9 @@ impl<A: Scalar> PairDistance<A> for LogEuclidean<A> {
         slopes: &[f64],
         gradients: &mut [Array2<A>],
     ) -> Result<(), CovarianceError> {
-        for (member, eigen) in self.eigen.iter().enumerate() {
-            let q = &mut self.gamma_logarithm;
-            combine_differences(&self.logarithms, pairs, slopes, member, q)?;
+        let fill = |_: &[Workspace<A>], member: usize, to: &mut Workspace<A>| {
+            let (eigen, mut q) = (&self.eigen[member], Workspace::default());
+            combine_differences(&self.logarithms, pairs, slopes, member, &mut q)?;
             let vectors = &eigen.vectors;
             let transposed = vectors.t().to_owned();
             let mut inner = product(&transposed, &product(&q.view().to_owned(), vectors)?)?;
@@ -81,15 +77,12 @@ impl<A: Scalar> PairDistance<A> for LogEuclidean<A> {
                 *entry *= divided_difference(eigen.values[k], eigen.values[l]);
             }
             let gamma = product(vectors, &product(&inner, &transposed)?)?;
-            self.gamma.reshape_square(samples.width())?;
-            self.gamma
-                .view_mut()
+            to.reshape_square(samples.width())?;
+            to.view_mut()
                 .zip_mut_with(&gamma, |to, &from| *to = A::from_f64(from));
-            let gradient = &mut gradients[samples.modality(member)];
-            self.covariances
-                .pull_back(samples, member, &mut self.gamma, gradient)?;
-        }
-        Ok(())
+            Ok(())
+        };
+        self.covariances.pull_back(samples, gradients, fill)
     }
 }
 

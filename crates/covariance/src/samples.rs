@@ -254,7 +254,7 @@ impl<A: Scalar> Sample<A> {
 /// The modalities of one group: features of one width D, with their means and divisors.
 #[derive(Clone, Copy)]
 pub(crate) struct Samples<'s, 'a, A> {
-    pub(crate) batches: &'s (dyn Fn(usize) -> Batch<'a, A> + 's),
+    pub(crate) batches: &'s (dyn Fn(usize) -> Batch<'a, A> + Sync + 's),
     pub(crate) members: &'s [Sample<A>],
     pub(crate) ddof: usize,
 }

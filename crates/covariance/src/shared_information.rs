@@ -188,7 +188,7 @@ impl<A: Scalar> SharedInformation<A> {
     /// [`RowWeights`](CovarianceError::RowWeights), [`RowWeight`](CovarianceError::RowWeight),
     /// [`TooFewRows`](CovarianceError::TooFewRows), [`NonFinite`](CovarianceError::NonFinite),
     /// [`Overflow`](CovarianceError::Overflow) and [`TooLarge`](CovarianceError::TooLarge).
-    pub fn value<'a, B: Copy + Into<Batch<'a, A>>>(
+    pub fn value<'a, B: Copy + Into<Batch<'a, A>> + Sync>(
         &mut self,
         batches: &[B],
     ) -> Result<&Value<A>, CovarianceError> {
@@ -204,7 +204,7 @@ impl<A: Scalar> SharedInformation<A> {
     ///
     /// As [`value`](Self::value), and [`CovarianceError::GradientShape`]. The gradients are then
     /// unspecified.
-    pub fn value_and_gradient<'a, B: Copy + Into<Batch<'a, A>>>(
+    pub fn value_and_gradient<'a, B: Copy + Into<Batch<'a, A>> + Sync>(
         &mut self,
         batches: &[B],
         gradients: &mut [Array2<A>],
@@ -216,7 +216,7 @@ impl<A: Scalar> SharedInformation<A> {
     fn evaluate<'a>(
         &mut self,
         count: usize,
-        batch: &dyn Fn(usize) -> Batch<'a, A>,
+        batch: &(dyn Fn(usize) -> Batch<'a, A> + Sync),
         mut gradients: Option<&mut [Array2<A>]>,
     ) -> Result<&Value<A>, CovarianceError> {
         let expected = self.weights.modalities();
@@ -370,7 +370,7 @@ impl<A: Scalar> Group<A> {
     fn evaluate<'a>(
         &mut self,
         config: &SharedInformationConfig,
-        batch: &dyn Fn(usize) -> Batch<'a, A>,
+        batch: &(dyn Fn(usize) -> Batch<'a, A> + Sync),
         gradients: Option<&mut [Array2<A>]>,
         values: &mut [PairValue<A>],
     ) -> Result<(), CovarianceError> {

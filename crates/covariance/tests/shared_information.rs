@@ -563,3 +563,37 @@ fn settings_survive_json_and_mistakes_in_them_do_not_pass() {
         })
     ));
 }
+
+/// Modalities side by side, and one after the other with products that share the threads.
+#[test]
+fn threads_do_not_change_a_bit() {
+    for (modalities, rows, width) in [(2, 150, 130), (2, 300, 190), (3, 150, 130), (3, 520, 180)] {
+        let features: Vec<_> = (0..modalities)
+            .map(|modality| random(rows, width, modality))
+            .collect();
+        let weights = PairWeights::uniform(modalities as usize, 1.0).unwrap();
+        for distance in [
+            Distance::Frobenius {
+                route: Route::Covariance,
+            },
+            Distance::Correlation { epsilon: 1e-3 },
+        ] {
+            let config = SharedInformationConfig {
+                distance,
+                shrinkage: Shrinkage::LedoitWolf,
+                ..Default::default()
+            };
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build()
+                    .unwrap()
+                    .install(|| evaluate(config, &weights, &features))
+            };
+            let alone = run(1);
+            assert!(alone.0 > 0.0);
+            for threads in [2, 3] {
+                assert_eq!(run(threads), alone, "{modalities} {distance:?} {threads}");
+            }
+        }
+    }
+}

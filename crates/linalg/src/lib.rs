@@ -18,6 +18,7 @@ mod multiply;
 mod operand;
 mod product;
 mod scatter;
+mod simd;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -32,3 +33,5 @@ pub use means::column_means;
 pub use operand::Operand;
 pub use product::{gemm, matmul, syrk};
 pub use scatter::scatter;
+pub use simd::vectorized;
+pub use threads::on_one_thread;

@@ -83,8 +83,10 @@ pub(crate) unsafe fn multiply<K: Kernel>(
     let block = if threads == 1 {
         ROWS
     } else {
-        let share = rows.div_ceil(threads * BLOCKS_A_THREAD);
-        share.next_multiple_of(K::WIDTH).min(ROWS)
+        let share = rows.div_ceil(threads * BLOCKS_A_THREAD).max(K::WIDTH);
+        // Blocks of a symmetric product begin with a panel of the factor that both sides share.
+        let unit = if symmetric { K::WIDTH } else { K::HEIGHT };
+        share.next_multiple_of(unit).min(ROWS)
     };
     let plain = |source: &Source<K::Number>| matches!(source.treatment, Treatment::Plain);
     let near = a.step.unsigned_abs() * size_of::<K::Number>() <= NEAR;
@@ -99,7 +101,7 @@ pub(crate) unsafe fn multiply<K: Kernel>(
     let left_length = if symmetric || left_in_place {
         0
     } else {
-        block.min(rows.next_multiple_of(K::WIDTH)) * pass
+        block.min(rows).next_multiple_of(K::WIDTH) * pass
     };
     let stride = match centers {
         Some(_) => columns.next_multiple_of(LINE),
@@ -183,7 +185,8 @@ struct Plan<'a, K: Kernel> {
     threads: usize,
     /// Depth of a pass, the last one excepted.
     pass: usize,
-    /// Rows of a block, the last one excepted; a multiple of `WIDTH`.
+    /// Rows of a block, the last one excepted; a multiple of `HEIGHT`, and of `WIDTH` in a symmetric
+    /// product.
     block: usize,
     left_in_place: bool,
     right_in_place: bool,
@@ -270,11 +273,13 @@ impl<K: Kernel> Plan<'_, K> {
         let (rows, columns) = (self.product.a.rows, self.right.rows);
         let depth = self.product.a.depth;
         let blocks = rows.div_ceil(self.block);
-        // Few blocks of rows are cut into groups of columns as well.
-        let groups = if self.symmetric || self.threads == 1 {
+        // Few blocks of rows are cut into groups of columns as well, each of which packs the left
+        // factor again.
+        let wanted = self.threads * BLOCKS_A_THREAD;
+        let groups = if self.symmetric || self.threads == 1 || 2 * blocks >= wanted {
             1
         } else {
-            (self.threads * BLOCKS_A_THREAD).div_ceil(blocks)
+            wanted.div_ceil(blocks)
         };
         let group = columns.div_ceil(groups).next_multiple_of(K::WIDTH);
         let groups = columns.div_ceil(group);

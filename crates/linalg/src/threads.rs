@@ -1,8 +1,37 @@
 //! Work split between the threads of the current rayon pool.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` with all products on the thread that calls, for callers who have as many of them to do
+/// side by side as there are threads. The results are the same, to the last bit.
+///
+/// # Examples
+///
+/// ```
+/// use modalign_linalg::{matmul, on_one_thread};
+/// use ndarray::array;
+///
+/// let (a, b) = (array![[1.0, 2.0]], array![[3.0], [4.0]]);
+/// assert_eq!(on_one_thread(|| matmul(&a.view(), &b.view()))?, array![[11.0]]);
+/// # Ok::<(), modalign_linalg::LinalgError>(())
+/// ```
+pub fn on_one_thread<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    body()
+}
 
 /// One thread for little work, else all of the current pool.
 pub(crate) fn threads_for(work: usize, worth: usize) -> usize {
@@ -10,7 +39,7 @@ pub(crate) fn threads_for(work: usize, worth: usize) -> usize {
     if let Some(setting) = crate::tests::Setting::held() {
         return setting.threads;
     }
-    if work < worth {
+    if work < worth || ALONE.get() {
         1
     } else {
         rayon::current_num_threads()

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::NnError;
 use crate::lanes::{LANES, load, normal, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Entries that a thread takes at a time.
 const PART: usize = 1 << 13;

@@ -3,7 +3,7 @@
 use modalign_core::{Parameters, Path, Scalar};
 use ndarray::ArrayViewD;
 
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Keeps the divisor of the clipping factor off zero, as PyTorch's `clip_grad_norm_` does.
 const NORM_EPSILON: f64 = 1e-6;

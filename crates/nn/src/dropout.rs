@@ -13,7 +13,7 @@ use crate::error::check_config;
 use crate::lanes::{LANES, load, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::philox::{WORDS, philox};
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Sets entries to zero at random in training and scales the others so that the expectation stays.
 ///

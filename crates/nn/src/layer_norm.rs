@@ -15,8 +15,8 @@ use crate::dropout::DropoutMask;
 use crate::error::{check_config, check_size};
 use crate::lanes::sum_of;
 use crate::parts::{ROWS, entries_mut, for_each_part};
-use crate::simd::vectorized;
 use crate::{Fixed, NnError};
+use modalign_linalg::vectorized;
 
 /// Layer normalisation and, at the same time, the type of its gradient.
 ///

@@ -18,7 +18,6 @@ mod optimizer;
 mod parts;
 mod philox;
 mod schedule;
-mod simd;
 mod softmax;
 #[cfg(test)]
 mod testing;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::error::check_config;
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// How weight decay acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

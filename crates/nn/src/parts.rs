@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::NnError;
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Rows of a part.
 pub(crate) const ROWS: usize = 32;

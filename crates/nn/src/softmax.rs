@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Zip};
 
 use crate::NnError;
 use crate::lanes::{LANES, exponentials, sum_of};
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Turns every row of `x [B, D]` into probabilities.
 ///

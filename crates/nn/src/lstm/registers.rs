@@ -20,7 +20,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::cell::Tape;
 use crate::lanes::{EXP_RANGE, LN_2, Q, ROUNDING};
-use crate::simd::vectorized;
+use modalign_linalg::vectorized;
 
 /// Registers of numbers of one type. Methods must be inlined into code that is compiled for the
 /// instruction set.
