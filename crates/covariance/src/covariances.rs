@@ -15,7 +15,7 @@
 use std::mem;
 
 use modalign_core::Scalar;
-use modalign_linalg::{gemm, on_one_thread, syrk, vectorized};
+use modalign_linalg::{gemm, on_one_thread, products_side_by_side, syrk, vectorized};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -137,7 +137,7 @@ fn is_side_by_side<A: Scalar>(samples: &Samples<A>, products: f64) -> bool {
     if count < 2 || work < WORTH_THREADS {
         return false;
     }
-    let threads = rayon::current_num_threads();
+    let threads = products_side_by_side();
     threads > 1 && (work < ENOUGH_FOR_ALL || count.is_multiple_of(threads))
 }
 

@@ -34,4 +34,4 @@ pub use operand::Operand;
 pub use product::{gemm, matmul, syrk};
 pub use scatter::scatter;
 pub use simd::vectorized;
-pub use threads::on_one_thread;
+pub use threads::{on_one_thread, products_side_by_side};

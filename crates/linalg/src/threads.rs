@@ -33,6 +33,16 @@ pub fn on_one_thread<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
+/// How many products may run at one time, each [on one thread](on_one_thread): the threads of the
+/// current pool, but 1 with a backend, whose own threads would get in each other's way.
+pub fn products_side_by_side() -> usize {
+    if cfg!(feature = "blas") {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
+}
+
 /// One thread for little work, else all of the current pool.
 pub(crate) fn threads_for(work: usize, worth: usize) -> usize {
     #[cfg(test)]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::NnError;
 use crate::lanes::{LANES, load, normal, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
+use crate::pool::{keep, matrix};
 use modalign_linalg::vectorized;
 
 /// Entries that a thread takes at a time.
@@ -95,7 +96,7 @@ impl Activation {
             return self.forward(x);
         }
         let width = x.ncols();
-        let mut y = Array2::zeros(x.raw_dim());
+        let mut y = matrix(x.dim());
         let parts: Vec<_> = entries_mut(&mut y)
             .chunks_mut(ROWS * width)
             .zip(entries_mut(&mut x).chunks_mut(ROWS * width))
@@ -170,7 +171,9 @@ impl Activation {
         cache: ActivationCache<A, D>,
         dy: Array<A, D>,
     ) -> Result<Array<A, D>, NnError> {
-        self.backward_at(&cache.0, dy)
+        let dx = self.backward_at(&cache.0, dy)?;
+        keep(cache.0.into_raw_vec_and_offset().0);
+        Ok(dx)
     }
 
     /// As [`backward`](Self::backward) from what the caller has kept: the output, or the slope for

@@ -14,13 +14,14 @@
 use std::ops::Range;
 
 use modalign_core::{Scalar, check_shape, impl_parameters};
-use modalign_linalg::{gemm, matmul};
+use modalign_linalg::gemm;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use rand::Rng;
 
 use crate::dropout::DropoutMask;
 use crate::error::check_config;
 use crate::parts::{entries_mut, take, try_for_each_part};
+use crate::pool::{copy, keep, matrix, numbers, product, recycle};
 use crate::softmax::{softmax_backward_rows, softmax_rows};
 use crate::{Dropout, Fixed, Linear, NnError};
 
@@ -90,6 +91,14 @@ struct Projections<A> {
     query: Array2<A>,
     key: Array2<A>,
     value: Array2<A>,
+}
+
+impl<A: Scalar> Projections<A> {
+    fn recycle(self) {
+        [self.query, self.key, self.value]
+            .into_iter()
+            .for_each(recycle);
+    }
 }
 
 /// The rows of one sequence.
@@ -212,17 +221,17 @@ impl<A: Scalar> MultiHeadAttention<A> {
         let (memory_rows, memory_lengths) = memory.unwrap_or((x, lengths));
         let blocks = blocks(x, lengths, memory_rows, memory_lengths)?;
         let mut projections = self.project(x, memory_rows)?;
-        let mut context = Array2::zeros(x.raw_dim());
+        let mut context = matrix(x.dim());
         let pairs: usize = blocks.iter().map(|block| block.x * block.memory).sum();
-        let mut probabilities = vec![A::zero(); *self.heads * pairs];
+        let mut probabilities = numbers(*self.heads * pairs);
         let parts = self.parts(&blocks, &mut projections, &mut context, &mut probabilities);
         try_for_each_part(*self.heads * pairs, parts, |part| {
             self.attend_part(part, mask)
         })?;
-        let y = matmul(&context, &self.output.weight.t())?;
+        let y = product(&context, &self.output.weight.t())?;
         let cache = MultiHeadAttentionCache {
-            x: x.to_owned(),
-            memory: memory.map(|(memory, _)| memory.to_owned()),
+            x: copy(x),
+            memory: memory.map(|(memory, _)| copy(memory)),
             projections,
             context,
             probabilities,
@@ -242,13 +251,16 @@ impl<A: Scalar> MultiHeadAttention<A> {
         let (memory, memory_lengths) = memory.unwrap_or((x, lengths));
         let blocks = blocks(x, lengths, memory, memory_lengths)?;
         let mut projections = self.project(x, memory)?;
-        let mut context = Array2::zeros(x.raw_dim());
+        let mut context = matrix(x.dim());
         let entries = context.len();
         let parts = self.parts(&blocks, &mut projections, &mut context, &mut []);
         try_for_each_part(entries, parts, |part| {
             self.attend_part(part, DropoutMask::NONE)
         })?;
-        Ok(matmul(&context, &self.output.weight.t())?)
+        projections.recycle();
+        let y = product(&context, &self.output.weight.t())?;
+        recycle(context);
+        Ok(y)
     }
 
     /// Adds the gradients of the weights to `grads`, and those of the inputs to `dx` and `dmemory`,
@@ -277,14 +289,15 @@ impl<A: Scalar> MultiHeadAttention<A> {
         let entries = probabilities.len();
         let parts = self.parts(&blocks, &mut projections, &mut dcontext, &mut probabilities);
         try_for_each_part(entries, parts, |part| self.backward_part(part, mask))?;
-        drop((dcontext, probabilities));
+        recycle(dcontext);
+        keep(probabilities);
 
         let memory = memory.as_ref().unwrap_or(&x).view();
         let Projections { query, key, value } = projections;
         self.query
             .add_gradients(x.view(), query.view(), &mut grads.query)?;
         gemm(A::one(), &query, &self.query.weight, A::one(), dx)?;
-        drop(query);
+        recycle(query);
         let dmemory = dmemory.unwrap_or(dx);
         for (layer, gradient, grads) in [
             (&self.key, key, &mut grads.key),
@@ -292,7 +305,9 @@ impl<A: Scalar> MultiHeadAttention<A> {
         ] {
             layer.add_gradients(memory, gradient.view(), grads)?;
             gemm(A::one(), &gradient, &layer.weight, A::one(), dmemory)?;
+            recycle(gradient);
         }
+        recycle(x);
         Ok(())
     }
 
@@ -307,9 +322,9 @@ impl<A: Scalar> MultiHeadAttention<A> {
             &[memory.nrows(), width],
         )?;
         Ok(Projections {
-            query: matmul(&x, &self.query.weight.t())?,
-            key: matmul(&memory, &self.key.weight.t())?,
-            value: matmul(&memory, &self.value.weight.t())?,
+            query: product(&x, &self.query.weight.t())?,
+            key: product(&memory, &self.key.weight.t())?,
+            value: product(&memory, &self.value.weight.t())?,
         })
     }
 
@@ -356,13 +371,13 @@ impl<A: Scalar> MultiHeadAttention<A> {
         if rows == 0 {
             return Ok(());
         }
-        let mut query = matrix_mut(rows, width, part.query);
+        let mut query = view_mut(rows, width, part.query);
         query += &self.query.bias;
-        let mut key = matrix_mut(keys, width, part.key);
+        let mut key = view_mut(keys, width, part.key);
         key += &self.key.bias;
-        let mut value = matrix_mut(keys, width, part.value);
+        let mut value = view_mut(keys, width, part.value);
         value += &self.value.bias;
-        let mut context = matrix_mut(rows, width, part.context);
+        let mut context = view_mut(rows, width, part.context);
         let size = rows * keys;
         let mut scratch = vec![A::zero(); size];
         for (head, columns) in self.columns().enumerate() {
@@ -373,18 +388,18 @@ impl<A: Scalar> MultiHeadAttention<A> {
             );
             let weights = match kept {
                 Some(probabilities) => {
-                    let mut scores = matrix_mut(rows, keys, probabilities);
+                    let mut scores = view_mut(rows, keys, probabilities);
                     gemm(self.scale(), &query, &key.t(), A::zero(), &mut scores)?;
                     softmax_rows(probabilities, keys);
                     scratch.copy_from_slice(probabilities);
                     mask.scale(part.block * *self.heads + head, &mut scratch);
-                    matrix(rows, keys, &scratch)
+                    view(rows, keys, &scratch)
                 }
                 None => {
-                    let mut scores = matrix_mut(rows, keys, &mut scratch);
+                    let mut scores = view_mut(rows, keys, &mut scratch);
                     gemm(self.scale(), &query, &key.t(), A::zero(), &mut scores)?;
                     softmax_rows(&mut scratch, keys);
-                    matrix(rows, keys, &scratch)
+                    view(rows, keys, &scratch)
                 }
             };
             let value = value.slice(s![.., columns.clone()]);
@@ -403,10 +418,10 @@ impl<A: Scalar> MultiHeadAttention<A> {
             part.value.fill(A::zero());
             return Ok(());
         }
-        let mut query = matrix_mut(rows, width, part.query);
-        let mut key = matrix_mut(keys, width, part.key);
-        let mut value = matrix_mut(keys, width, part.value);
-        let dcontext = matrix(rows, width, part.context);
+        let mut query = view_mut(rows, width, part.query);
+        let mut key = view_mut(keys, width, part.key);
+        let mut value = view_mut(keys, width, part.value);
+        let dcontext = view(rows, width, part.context);
         let size = rows * keys;
         let mut scratch = vec![A::zero(); size];
         let mut dkey = Array2::zeros((keys, self.head_size()));
@@ -425,7 +440,7 @@ impl<A: Scalar> MultiHeadAttention<A> {
             mask.scale(row, &mut scratch);
             gemm(
                 one,
-                &matrix(rows, keys, &scratch).t(),
+                &view(rows, keys, &scratch).t(),
                 &dcontext,
                 zero,
                 &mut value,
@@ -434,7 +449,7 @@ impl<A: Scalar> MultiHeadAttention<A> {
             let dprobabilities = entries_mut(&mut ddropped);
             mask.scale(row, dprobabilities);
             softmax_backward_rows(probabilities, dprobabilities, keys);
-            let dscores = matrix(rows, keys, probabilities);
+            let dscores = view(rows, keys, probabilities);
             gemm(scale, &dscores.t(), &query, zero, &mut dkey)?;
             gemm(scale, &dscores, &key, zero, &mut query)?;
             key.assign(&dkey);
@@ -499,11 +514,11 @@ fn blocks<A>(
     Ok(blocks)
 }
 
-fn matrix<A>(rows: usize, columns: usize, entries: &[A]) -> ArrayView2<'_, A> {
+fn view<A>(rows: usize, columns: usize, entries: &[A]) -> ArrayView2<'_, A> {
     ArrayView2::from_shape((rows, columns), entries).expect("there are rows * columns entries")
 }
 
-fn matrix_mut<A>(rows: usize, columns: usize, entries: &mut [A]) -> ArrayViewMut2<'_, A> {
+fn view_mut<A>(rows: usize, columns: usize, entries: &mut [A]) -> ArrayViewMut2<'_, A> {
     ArrayViewMut2::from_shape((rows, columns), entries).expect("there are rows * columns entries")
 }
 

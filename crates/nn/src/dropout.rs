@@ -13,6 +13,7 @@ use crate::error::check_config;
 use crate::lanes::{LANES, load, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::philox::{WORDS, philox};
+use crate::pool::copy;
 use modalign_linalg::vectorized;
 
 /// Sets entries to zero at random in training and scales the others so that the expectation stays.
@@ -168,7 +169,7 @@ impl DropoutMask {
 
     /// The rows of `x`, which has standard layout, times their factors.
     pub(crate) fn scaled<A: Scalar>(&self, x: &Array2<A>) -> Array2<A> {
-        let mut x = x.clone();
+        let mut x = copy(x.view());
         if self.is_none() {
             return x;
         }

@@ -15,6 +15,7 @@ use crate::dropout::DropoutMask;
 use crate::error::{check_config, check_size};
 use crate::lanes::sum_of;
 use crate::parts::{ROWS, entries_mut, for_each_part};
+use crate::pool::{copy, matrix};
 use crate::{Fixed, NnError};
 use modalign_linalg::vectorized;
 
@@ -103,7 +104,7 @@ impl<A: Scalar> LayerNorm<A> {
         addends: Option<Addends<'_, A>>,
     ) -> Result<(Array2<A>, LayerNormCache<A>), NnError> {
         self.check("layer norm", "x", x.view(), x.nrows())?;
-        let mut y = Array2::zeros(x.raw_dim());
+        let mut y = matrix(x.dim());
         let mut inverse_deviation = Array1::zeros(x.nrows());
         let width = x.ncols();
         let affine = self.affine();
@@ -249,7 +250,7 @@ impl<A: Scalar> LayerNorm<A> {
 
     /// The output that was cached.
     pub(crate) fn output(&self, cache: &LayerNormCache<A>) -> Array2<A> {
-        let mut y = cache.normalized.clone();
+        let mut y = copy(cache.normalized.view());
         let width = y.ncols();
         let affine = self.affine();
         let [weight, bias] = affine.each_ref().map(contiguous);

@@ -17,6 +17,7 @@ mod memory;
 mod optimizer;
 mod parts;
 mod philox;
+mod pool;
 mod schedule;
 mod softmax;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use crate::{
     },
     lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState, LstmWorkspace},
     optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
+    pool::{recycle, release_memory},
     schedule::LinearWarmup,
     softmax::{softmax, softmax_backward},
     transformer::{TransformerConfig, TransformerDropout, TransformerLayer, TransformerLayerCache},

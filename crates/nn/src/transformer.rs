@@ -7,7 +7,7 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape, impl_parameters};
-use modalign_linalg::{gemm, matmul};
+use modalign_linalg::gemm;
 use ndarray::{Array2, ArrayBase, ArrayView2, Data, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::attention::check_heads;
 use crate::dropout::DropoutMask;
 use crate::error::{check_config, check_size};
 use crate::layer_norm::Addends;
+use crate::pool::{product, recycle};
 use crate::{
     Activation, ActivationCache, Dropout, Fixed, LayerNorm, LayerNormCache, Linear,
     MultiHeadAttention, MultiHeadAttentionCache, NnError,
@@ -215,10 +216,10 @@ impl<A: Scalar> TransformerLayer<A> {
             .attend(x.view(), lengths, None, probabilities)?;
         let addends = addends(&self.attention.output, dropout.attention, &x)?;
         let (h, attention_norm) = self.attention_norm.forward_sum(a, Some(addends))?;
-        let f = matmul(&h, &self.intermediate.weight.t())?;
+        let f = product(&h, &self.intermediate.weight.t())?;
         let bias = bias(&self.intermediate)?;
         let (activated, activation) = self.activation.forward_biased(f, bias);
-        let f = matmul(&activated, &self.output.weight.t())?;
+        let f = product(&activated, &self.output.weight.t())?;
         let addends = self::addends(&self.output, dropout.output, &h)?;
         let (y, output_norm) = self.output_norm.forward_sum(f, Some(addends))?;
         let cache = TransformerLayerCache {
@@ -229,6 +230,7 @@ impl<A: Scalar> TransformerLayer<A> {
             output_norm,
             dropout,
         };
+        recycle(h);
         Ok((y, cache))
     }
 
@@ -243,11 +245,14 @@ impl<A: Scalar> TransformerLayer<A> {
         let none = DropoutMask::NONE;
         let addends = addends(&self.attention.output, none, &x)?;
         let h = self.attention_norm.infer_sum(a, Some(addends))?;
-        let f = matmul(&h, &self.intermediate.weight.t())?;
+        let f = product(&h, &self.intermediate.weight.t())?;
         let f = self.activation.infer_biased(f, bias(&self.intermediate)?);
-        let f = matmul(&f, &self.output.weight.t())?;
+        let y = product(&f, &self.output.weight.t())?;
+        recycle(f);
         let addends = self::addends(&self.output, none, &h)?;
-        self.output_norm.infer_sum(f, Some(addends))
+        let y = self.output_norm.infer_sum(y, Some(addends))?;
+        recycle(h);
+        Ok(y)
     }
 
     /// Adds the gradients of the weights to `grads` and returns `dx [ΣL, D]`.
@@ -267,24 +272,27 @@ impl<A: Scalar> TransformerLayer<A> {
         let activated = cache.activated;
         self.output
             .add_gradients(activated.view(), df.view(), &mut grads.output)?;
-        drop(activated);
-        let df = matmul(&df, &self.output.weight)?;
-        let df = self.activation.backward(cache.activation, df)?;
+        recycle(activated);
+        let dactivated = product(&df, &self.output.weight)?;
+        recycle(df);
+        let df = self.activation.backward(cache.activation, dactivated)?;
         let h = self.attention_norm.output(&cache.attention_norm);
         self.intermediate
             .add_gradients(h.view(), df.view(), &mut grads.intermediate)?;
-        drop(h);
+        recycle(h);
         gemm(A::one(), &df, &self.intermediate.weight, A::one(), &mut dh)?;
-        drop(df);
+        recycle(df);
 
         let norm = &mut grads.attention_norm;
         let mut dx = self
             .attention_norm
             .backward(cache.attention_norm, dh.view(), norm)?;
+        recycle(dh);
         let da = cache.dropout.attention.scaled(&dx);
         let attention = &mut grads.attention;
         self.attention
             .add_backward(cache.attention, da.view(), attention, &mut dx, None)?;
+        recycle(da);
         Ok(dx)
     }
 }

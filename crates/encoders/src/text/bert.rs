@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use modalign_core::{Scalar, Stream, check_shape, impl_parameters};
-use modalign_nn::{Fixed, TransformerDropout, TransformerLayer, TransformerLayerCache};
+use modalign_nn::{Fixed, TransformerDropout, TransformerLayer, TransformerLayerCache, recycle};
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use rand::Rng;
 
@@ -212,7 +212,7 @@ impl<A: Scalar> BertEncoder<A> {
         };
         let (frozen, trained) = self.layers.split_at(self.frozen_layers.unwrap_or(0));
         for layer in frozen {
-            states = layer.infer(states.view(), &tokens.lengths)?;
+            states = infer_layer(layer, states, &tokens.lengths)?;
         }
         let mut layers = Vec::with_capacity(trained.len());
         for layer in trained {
@@ -221,10 +221,14 @@ impl<A: Scalar> BertEncoder<A> {
             let input = std::mem::replace(&mut states, next);
             layers.push(match *self.recompute {
                 true => LayerCache::Input(input, dropout),
-                false => LayerCache::Whole(Box::new(cache)),
+                false => {
+                    recycle(input);
+                    LayerCache::Whole(Box::new(cache))
+                }
             });
         }
         let y = self.pool(states.view(), &tokens.lengths);
+        recycle(states);
         let cache = BertCache {
             embeddings,
             layers,
@@ -240,7 +244,9 @@ impl<A: Scalar> BertEncoder<A> {
     /// As [`forward`](Self::forward).
     pub fn infer(&self, batch: &TokenBatch) -> Result<Array2<A>, EncoderError> {
         let (states, lengths) = self.infer_packed(batch)?;
-        Ok(self.pool(states.view(), &lengths))
+        let y = self.pool(states.view(), &lengths);
+        recycle(states);
+        Ok(y)
     }
 
     /// The last layer's states of every token `[B, L, D]`, zero where there is none.
@@ -275,10 +281,13 @@ impl<A: Scalar> BertEncoder<A> {
             let layer_cache = match layer_cache {
                 LayerCache::Whole(cache) => *cache,
                 LayerCache::Input(x, dropout) => {
-                    layer.forward_with(x.view(), &cache.lengths, dropout)?.1
+                    let (y, layer_cache) = layer.forward_with(x.view(), &cache.lengths, dropout)?;
+                    [x, y].into_iter().for_each(recycle);
+                    layer_cache
                 }
             };
-            dstates = layer.backward(layer_cache, dstates.view(), grads)?;
+            let dx = layer.backward(layer_cache, dstates.view(), grads)?;
+            recycle(std::mem::replace(&mut dstates, dx));
         }
         match cache.embeddings {
             Some(cache) => self
@@ -292,7 +301,7 @@ impl<A: Scalar> BertEncoder<A> {
         let tokens = batch.pack()?;
         let mut states = self.embeddings.infer_packed(&tokens)?;
         for layer in &self.layers {
-            states = layer.infer(states.view(), &tokens.lengths)?;
+            states = infer_layer(layer, states, &tokens.lengths)?;
         }
         Ok((states, tokens.lengths))
     }
@@ -325,6 +334,16 @@ impl<A: Scalar> BertEncoder<A> {
         }
         dstates
     }
+}
+
+fn infer_layer<A: Scalar>(
+    layer: &TransformerLayer<A>,
+    states: Array2<A>,
+    lengths: &[usize],
+) -> Result<Array2<A>, EncoderError> {
+    let next = layer.infer(states.view(), lengths)?;
+    recycle(states);
+    Ok(next)
 }
 
 /// The rows of every text, none of which is empty.
