@@ -139,6 +139,10 @@ def main():
         print("| --- " * (len(names) + 2) + "|")
         for threads in arguments.threads:
             workers = {name: Worker(command, threads) for name, command in commands.items()}
+            # A worker that is still starting would disturb the others.
+            for worker, formulation in competitors:
+                _, kind, shape = next(case for case in CASES if case[0] == operation)
+                workers[worker].samples(operation, formulation, kind, shape, 0)
             for case in CASES:
                 if case[0] != operation:
                     continue

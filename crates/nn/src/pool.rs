@@ -5,7 +5,7 @@
 //! a pass, and more on several threads.
 
 use std::any::Any;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use modalign_core::Scalar;
 use modalign_linalg::{Operand, gemm};
@@ -16,27 +16,50 @@ use crate::NnError;
 /// Entries from which memory is kept.
 const LARGE: usize = 1 << 14;
 
+/// How many others are taken until memory that nobody took is freed: about two steps of 24 layers. Sizes
+/// go with the lengths of the texts at hand, and what is given was not always taken here.
+const KEPT_FOR: u64 = 1 << 9;
+
 /// Vectors of numbers of any type, whose content is of no use to anybody.
-static FREE: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
+struct Store {
+    /// How many vectors were taken so far.
+    taken: u64,
+    free: Vec<Free>,
+}
+
+struct Free {
+    numbers: Box<dyn Any + Send>,
+    /// How many were taken when it was given.
+    since: u64,
+}
+
+static STORE: Mutex<Store> = Mutex::new(Store {
+    taken: 0,
+    free: Vec::new(),
+});
+
+fn store() -> MutexGuard<'static, Store> {
+    STORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// So many numbers, with any content.
 pub(crate) fn numbers<A: Scalar>(count: usize) -> Vec<A> {
     if count < LARGE {
         return vec![A::zero(); count];
     }
-    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let sizes = free.iter().enumerate();
-    let sizes = sizes.filter_map(|(index, one)| Some((one.downcast_ref::<Vec<A>>()?, index)));
-    let sizes = sizes.map(|(numbers, index)| (numbers.capacity(), index));
-    // Neither twice as large as needed, nor left behind by a size that is not used any more.
-    let fits = |&(size, _): &(usize, usize)| (count..2 * count).contains(&size);
-    let outgrown = |&(size, _): &(usize, usize)| (count / 2..count).contains(&size);
-    let fitting = sizes.clone().filter(fits).min();
-    let found = fitting.or_else(|| sizes.filter(outgrown).max());
-    let taken = found.map(|(_, index)| free.swap_remove(index));
-    drop(free);
-    match taken.map(|taken| taken.downcast::<Vec<A>>()) {
-        Some(Ok(mut numbers)) if numbers.capacity() >= count => {
+    let mut store = store();
+    store.taken += 1;
+    let sizes = store.free.iter().enumerate().filter_map(|(index, one)| {
+        let numbers: &Vec<A> = one.numbers.downcast_ref()?;
+        Some((numbers.capacity(), index))
+    });
+    let fitting = sizes.filter(|(size, _)| (count..2 * count).contains(size));
+    let taken = fitting
+        .min()
+        .map(|(_, index)| store.free.swap_remove(index));
+    drop(store);
+    match taken.map(|taken| taken.numbers.downcast::<Vec<A>>()) {
+        Some(Ok(mut numbers)) => {
             numbers.resize(count, A::zero());
             *numbers
         }
@@ -70,14 +93,20 @@ pub(crate) fn product<'a, 'b, A: Scalar>(
 
 /// Keeps the memory of numbers that nobody needs any more.
 pub(crate) fn keep<A: Scalar>(numbers: Vec<A>) {
-    if numbers.capacity() >= LARGE {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(Box::new(numbers));
+    if numbers.capacity() < LARGE {
+        return;
     }
+    let mut store = store();
+    let taken = store.taken;
+    store.free.push(Free {
+        numbers: Box::new(numbers),
+        since: taken,
+    });
+    store.free.retain(|one| taken - one.since <= KEPT_FOR);
 }
 
 /// Gives the memory of a large matrix to those that later passes of transformer layers make. It stays
-/// in the process until [`release_memory`].
+/// in the process while such passes need it, or until [`release_memory`].
 ///
 /// ```
 /// use modalign_nn::{recycle, release_memory};
@@ -93,14 +122,47 @@ pub fn recycle<A: Scalar>(matrix: Array2<A>) {
 /// Gives the memory that transformer layers keep between passes back to the system, and returns how
 /// many bytes it was. For the end of a training: the next pass takes memory anew.
 pub fn release_memory() -> usize {
-    let free = std::mem::take(&mut *FREE.lock().unwrap_or_else(PoisonError::into_inner));
-    let bytes = |one: &Box<dyn Any + Send>| match (
-        one.downcast_ref::<Vec<f32>>(),
-        one.downcast_ref::<Vec<f64>>(),
+    let free = std::mem::take(&mut store().free);
+    let bytes = |one: &Free| match (
+        one.numbers.downcast_ref::<Vec<f32>>(),
+        one.numbers.downcast_ref::<Vec<f64>>(),
     ) {
         (Some(numbers), _) => size_of::<f32>() * numbers.capacity(),
         (_, Some(numbers)) => size_of::<f64>() * numbers.capacity(),
         _ => 0,
     };
     free.iter().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Larger than what any other test of the crate makes, for the store is that of the process.
+    const COUNT: usize = 1 << 21;
+
+    #[test]
+    fn memory_comes_back_for_about_the_same_size_and_type() {
+        let numbers = |count| super::numbers::<f64>(count);
+        let first = numbers(COUNT);
+        let place = first.as_ptr();
+        keep(first);
+        let of_another_type = super::numbers::<f32>(COUNT);
+        assert_ne!(of_another_type.as_ptr().addr(), place.addr());
+        let half_as_large = numbers(COUNT / 2);
+        assert_ne!(half_as_large.as_ptr(), place);
+        let second = numbers(COUNT - 5);
+        assert_eq!((second.as_ptr(), second.len()), (place, COUNT - 5));
+        keep(second);
+        let mut third = numbers(COUNT);
+        assert_eq!((third.as_ptr(), third.len()), (place, COUNT));
+        third.fill(7.0);
+        keep(third);
+        for _ in 0..=KEPT_FOR {
+            drop(super::numbers::<f64>(LARGE));
+        }
+        keep(vec![0.0; LARGE]);
+        let fourth = numbers(COUNT);
+        assert!(fourth.iter().all(|&x| x == 0.0));
+    }
 }

@@ -5,6 +5,7 @@ use modalign_encoders::Modality;
 use std::collections::BTreeMap;
 
 use modalign_metrics::{Metric, Report, Summary, summarise};
+use modalign_nn::release_memory;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -193,7 +194,7 @@ fn seeds(
             rows: data.train.len() + data.valid.len(),
         });
     }
-    config
+    let results = config
         .seeds
         .par_iter()
         .enumerate()
@@ -251,7 +252,9 @@ fn seeds(
             };
             Ok((result, predictor.into_checkpoint()))
         })
-        .collect()
+        .collect();
+    release_memory();
+    results
 }
 
 fn collect(parts: Vec<Vec<(RunResult, Checkpoint)>>) -> Experiment {
