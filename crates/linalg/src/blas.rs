@@ -15,9 +15,9 @@ use crate::workspace::with_workspace;
 /// Depth of a pass over factors that have to be formed.
 const DEPTH: usize = 512;
 
-/// Multiply-adds below which forming the factors and calling costs more than a library gains. The
-/// tests of this crate compare small products, and send them all to the library.
-const WORTH_A_CALL: usize = if cfg!(test) { 1 } else { 1 << 21 };
+/// Multiply-adds below which forming the factors, the call and waking its threads cost more than a
+/// library gains. The tests of this crate compare small products, and send them all to the library.
+const WORTH_A_CALL: usize = if cfg!(test) { 1 } else { 1 << 26 };
 
 /// A factor as BLAS knows it: rows of `leading` numbers, to be transposed or not.
 #[derive(Clone, Copy)]
