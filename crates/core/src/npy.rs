@@ -3,7 +3,7 @@
 use std::io::{Error, ErrorKind, Read, Result};
 
 /// The bytes of a `.npy` header, from the start of `source` to the first element, once nothing in
-/// them can exhaust memory, stack or integers in the parser behind.
+/// them can exhaust time, memory, stack or integers in the parser behind.
 ///
 /// # Errors
 ///
@@ -23,7 +23,9 @@ use std::io::{Error, ErrorKind, Read, Result};
 pub fn npy_header(source: &mut dyn Read) -> Result<Vec<u8>> {
     // As numpy itself; a header that is longer describes records of very many fields.
     const LONGEST: usize = 10_000;
-    const MOST_BRACKETS: usize = 64;
+    // An array of numbers or text needs two. The parser behind tries what a bracket holds up to three
+    // times, at every level again, and a bracket within quotes cannot be told from one without.
+    const MOST_BRACKETS: usize = 8;
     let wrong = |what: &str| Err(Error::new(ErrorKind::InvalidData, what));
 
     let mut bytes = vec![0; 12];
