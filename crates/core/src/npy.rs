@@ -23,9 +23,9 @@ use std::io::{Error, ErrorKind, Read, Result};
 pub fn npy_header(source: &mut dyn Read) -> Result<Vec<u8>> {
     // As numpy itself; a header that is longer describes records of very many fields.
     const LONGEST: usize = 10_000;
-    // An array of numbers or text needs two. The parser behind tries what a bracket holds up to three
-    // times, at every level again, and a bracket within quotes cannot be told from one without.
-    const MOST_BRACKETS: usize = 8;
+    // The parser behind tries what a bracket holds up to three times, at every level again, and takes its
+    // time for each character. An array of numbers or text has two brackets, a record one more a field.
+    const MOST_STEPS: usize = 100_000;
     let wrong = |what: &str| Err(Error::new(ErrorKind::InvalidData, what));
 
     let mut bytes = vec![0; 12];
@@ -49,7 +49,10 @@ pub fn npy_header(source: &mut dyn Read) -> Result<Vec<u8>> {
     source.read_exact(&mut bytes[start..]).map_err(short)?;
 
     let text = String::from_utf8_lossy(&bytes[start..]);
-    if text.matches(['(', '[', '{']).count() > MOST_BRACKETS {
+    let tries = text
+        .matches(['(', '[', '{'])
+        .fold(1_usize, |tries, _| tries.saturating_mul(3));
+    if tries.saturating_mul(text.trim_end().len()) > MOST_STEPS {
         return wrong("its header nests too deeply");
     }
     // Every number of the header, whatever it belongs to, is a factor: no product can overflow.
