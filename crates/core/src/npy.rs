@@ -53,7 +53,7 @@ pub fn npy_header(source: &mut dyn Read) -> Result<Vec<u8>> {
         .matches(['(', '[', '{'])
         .fold(1_usize, |tries, _| tries.saturating_mul(3));
     if tries.saturating_mul(text.trim_end().len()) > MOST_STEPS {
-        return wrong("its header nests too deeply");
+        return wrong("its header nests too deeply, or has too many fields");
     }
     // Every number of the header, whatever it belongs to, is a factor: no product can overflow.
     let numbers = text

@@ -31,7 +31,7 @@ pub use eigen::{SymmetricEigen, eigh};
 pub use error::LinalgError;
 pub use means::column_means;
 pub use operand::Operand;
-pub use product::{gemm, matmul, syrk};
+pub use product::{gemm, syrk};
 pub use scatter::scatter;
 pub use simd::vectorized;
 pub use threads::{on_one_thread, products_side_by_side};

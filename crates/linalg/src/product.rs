@@ -1,5 +1,5 @@
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayBase, ArrayViewMut2, DataMut, Ix2, LinalgScalar};
+use ndarray::{ArrayBase, ArrayViewMut2, DataMut, Ix2, LinalgScalar};
 
 use crate::error::check_shape;
 use crate::typed;
@@ -45,44 +45,6 @@ pub fn gemm<'a, 'b, A: LinalgScalar>(
     check_shape("gemm", "c", c.dim(), (m, n))?;
     product(alpha, a, Some(b), beta, c.view_mut());
     Ok(())
-}
-
-/// General matrix product in memory of its own, which is not filled with zeros first.
-///
-/// ```text
-/// A B        A [M, K], B [K, N]
-/// ```
-///
-/// # Errors
-///
-/// As [`gemm`].
-///
-/// # Examples
-///
-/// ```
-/// use modalign_linalg::matmul;
-/// use ndarray::array;
-///
-/// let (x, weight) = (array![[1.0, 2.0]], array![[3.0, 4.0], [5.0, 6.0]]);
-/// assert_eq!(matmul(&x, &weight.t())?, array![[11.0, 17.0]]);
-/// # Ok::<(), modalign_linalg::LinalgError>(())
-/// ```
-pub fn matmul<'a, 'b, A: LinalgScalar>(
-    a: impl Into<Operand<'a, A>>,
-    b: impl Into<Operand<'b, A>>,
-) -> Result<Array2<A>, LinalgError> {
-    let (a, b): (Operand<A>, Operand<A>) = (a.into(), b.into());
-    a.check("matmul")?;
-    b.check("matmul")?;
-    let ((m, k), n) = (a.dim(), b.dim().1);
-    check_shape("matmul", "b", b.dim(), (k, n))?;
-    Ok(typed::matmul::<A, f32>(a, b)
-        .or_else(|| typed::matmul::<A, f64>(a, b))
-        .unwrap_or_else(|| {
-            let mut c = Array2::zeros((m, n));
-            product(A::one(), a, Some(b), A::zero(), c.view_mut());
-            c
-        }))
 }
 
 /// Product of an operand with its own transpose, a symmetric matrix.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use crate::kernel::Level;
 use crate::scatter::one_read;
-use crate::{LinalgError, Operand, column_means, gemm, matmul, scatter, syrk};
+use crate::{LinalgError, Operand, column_means, gemm, scatter, syrk};
 use ndarray::{Array1, Array2, ArrayView2, Axis, LinalgScalar, s};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -675,29 +675,6 @@ fn a_large_common_offset_cancels() {
 }
 
 /// Into memory of its own a product comes with the bits that it has in zeros.
-#[test]
-fn products_in_new_memory_are_the_same() {
-    fn check<A: Real>() {
-        for (m, k, n) in [(0, 3, 2), (2, 0, 3), (1, 1, 1), (5, 7, 1), (33, 200, 65)] {
-            let mut rng = StdRng::seed_from_u64(1);
-            let whole =
-                |shape, rng: &mut StdRng| random(shape, rng).mapv(|x| A::of((8.0 * x).round()));
-            let (a, b) = (whole((m, k), &mut rng), whole((n, k), &mut rng));
-            let mut expected = Array2::from_elem((m, n), A::of(0.0));
-            gemm(A::one(), &a, &b.t(), A::zero(), &mut expected).unwrap();
-            assert_eq!(matmul(&a, &b.t()).unwrap(), expected, "{m} {k} {n}");
-        }
-    }
-    check::<f32>();
-    check::<f64>();
-    let (a, b) = (
-        Array2::from_elem((2, 3), 2_i64),
-        Array2::from_elem((3, 1), 5),
-    );
-    assert_eq!(matmul(&a, &b).unwrap(), Array2::from_elem((2, 1), 30));
-    assert!(matmul(&a, &a).is_err());
-}
-
 /// Several passes over a result that is too large for the cache.
 #[test]
 fn large_results_are_the_naive_product() {

@@ -10,16 +10,18 @@ thread_local! {
 }
 
 /// Runs `body` with all products on the thread that calls, for callers who have as many of them to do
-/// side by side as there are threads. The results are the same, to the last bit.
+/// side by side as there are threads. The results are the same, to the last bit. What goes to a backend
+/// takes the backend's own threads all the same.
 ///
 /// # Examples
 ///
 /// ```
-/// use modalign_linalg::{matmul, on_one_thread};
+/// use modalign_linalg::{gemm, on_one_thread};
 /// use ndarray::array;
 ///
-/// let (a, b) = (array![[1.0, 2.0]], array![[3.0], [4.0]]);
-/// assert_eq!(on_one_thread(|| matmul(&a.view(), &b.view()))?, array![[11.0]]);
+/// let (a, b, mut c) = (array![[1.0, 2.0]], array![[3.0], [4.0]], array![[0.0]]);
+/// on_one_thread(|| gemm(1.0, &a, &b, 0.0, &mut c))?;
+/// assert_eq!(c, array![[11.0]]);
 /// # Ok::<(), modalign_linalg::LinalgError>(())
 /// ```
 pub fn on_one_thread<R>(body: impl FnOnce() -> R) -> R {

@@ -4,9 +4,7 @@
 use std::any::TypeId;
 use std::ptr::NonNull;
 
-use ndarray::{
-    Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix1, LinalgScalar,
-};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix1};
 
 use crate::Operand;
 use crate::kernel::{Along, Level, Number, Source, Treatment};
@@ -78,24 +76,6 @@ pub(crate) fn product<A: Copy + 'static, T: Number>(
         }
     }
     true
-}
-
-/// The product in new memory, if `A` is `T`.
-pub(crate) fn matmul<A: LinalgScalar, T: Number>(
-    a: Operand<A>,
-    b: Operand<A>,
-) -> Option<Array2<A>> {
-    if TypeId::of::<A>() != TypeId::of::<T>() {
-        return None;
-    }
-    let shape = (a.dim().0, b.dim().1);
-    let mut c = Array2::<A>::uninit(shape);
-    // SAFETY: the view covers `c`. The product writes every element and, at β = 0, reads none.
-    unsafe {
-        let mut view = ArrayViewMut2::from_shape_ptr(shape, c.as_mut_ptr().cast::<A>());
-        product::<A, T>(A::one(), a, Some(b), A::zero(), &mut view);
-        Some(c.assume_init())
-    }
 }
 
 /// The means of the columns, if `A` is `T`; false within if the rows have no weight.

@@ -7,6 +7,7 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape};
+use modalign_linalg::vectorized;
 use ndarray::{Array, Array2, ArrayView1, Dimension, Ix2, Zip};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,6 @@ use crate::NnError;
 use crate::lanes::{LANES, load, normal, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::pool::{keep, matrix};
-use modalign_linalg::vectorized;
 
 /// Entries that a thread takes at a time.
 const PART: usize = 1 << 13;

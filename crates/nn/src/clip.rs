@@ -1,9 +1,8 @@
 //! The norm of a whole gradient and its bound.
 
 use modalign_core::{Parameters, Path, Scalar};
-use ndarray::ArrayViewD;
-
 use modalign_linalg::vectorized;
+use ndarray::ArrayViewD;
 
 /// Keeps the divisor of the clipping factor off zero, as PyTorch's `clip_grad_norm_` does.
 const NORM_EPSILON: f64 = 1e-6;

@@ -5,6 +5,7 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape, resize};
+use modalign_linalg::vectorized;
 use ndarray::{Array, Array2, Dimension, Ix2, Zip, s};
 use rand::{Rng, RngExt};
 
@@ -14,7 +15,6 @@ use crate::lanes::{LANES, load, store};
 use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::philox::{WORDS, philox};
 use crate::pool::copy;
-use modalign_linalg::vectorized;
 
 /// Sets entries to zero at random in training and scales the others so that the expectation stays.
 ///

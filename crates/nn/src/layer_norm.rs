@@ -9,6 +9,7 @@
 //! Means are taken over the features of one row.
 
 use modalign_core::{Scalar, check_shape, impl_parameters};
+use modalign_linalg::vectorized;
 use ndarray::{Array1, Array2, ArrayBase, ArrayView2, Axis, CowArray, Data, Ix1};
 
 use crate::dropout::DropoutMask;
@@ -17,7 +18,6 @@ use crate::lanes::sum_of;
 use crate::parts::{ROWS, entries_mut, for_each_part};
 use crate::pool::{copy, matrix};
 use crate::{Fixed, NnError};
-use modalign_linalg::vectorized;
 
 /// Layer normalisation and, at the same time, the type of its gradient.
 ///

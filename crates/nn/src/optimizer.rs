@@ -11,12 +11,12 @@
 //! With AMSGrad the largest `v` so far takes the place of `v` in the last line.
 
 use modalign_core::{Parameters, Path, Scalar, Store, StoreError};
+use modalign_linalg::vectorized;
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Ix0, arr0};
 use serde::{Deserialize, Serialize};
 
 use crate::NnError;
 use crate::error::check_config;
-use modalign_linalg::vectorized;
 
 /// How weight decay acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

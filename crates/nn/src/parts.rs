@@ -4,11 +4,11 @@
 //! result.
 
 use modalign_core::Scalar;
+use modalign_linalg::vectorized;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::NnError;
-use modalign_linalg::vectorized;
 
 /// Rows of a part.
 pub(crate) const ROWS: usize = 32;

@@ -9,15 +9,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use modalign_core::Scalar;
 use modalign_linalg::{Operand, gemm};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::NnError;
 
 /// Entries from which memory is kept.
 const LARGE: usize = 1 << 14;
 
-/// How many others are taken until memory that nobody took is freed: about two steps of 24 layers. Sizes
-/// go with the lengths of the texts at hand, and what is given was not always taken here.
+/// How many others are taken until memory that nobody took is freed: more than a step of 24 layers takes,
+/// 16 a layer. Sizes go with the lengths of the texts at hand, and what is given was not always taken here.
 const KEPT_FOR: u64 = 1 << 9;
 
 /// Vectors of numbers of any type, whose content is of no use to anybody.
@@ -29,6 +29,7 @@ struct Store {
 
 struct Free {
     numbers: Box<dyn Any + Send>,
+    bytes: usize,
     /// How many were taken when it was given.
     since: u64,
 }
@@ -70,11 +71,13 @@ pub(crate) fn numbers<A: Scalar>(count: usize) -> Vec<A> {
 /// A matrix with any content.
 pub(crate) fn matrix<A: Scalar>(shape: (usize, usize)) -> Array2<A> {
     let numbers = numbers(shape.0 * shape.1);
-    Array2::from_shape_vec(shape, numbers).expect("there are as many numbers")
+    // `numbers` gives exactly as many as it is asked for, and the shapes of matrices in memory have a
+    // product that fits.
+    Array2::from_shape_vec(shape, numbers).expect("there are as many numbers as the shape has")
 }
 
 /// A copy.
-pub(crate) fn copy<A: Scalar>(x: ndarray::ArrayView2<A>) -> Array2<A> {
+pub(crate) fn copy<A: Scalar>(x: ArrayView2<A>) -> Array2<A> {
     let mut copy = matrix(x.dim());
     copy.assign(&x);
     copy
@@ -99,6 +102,7 @@ pub(crate) fn keep<A: Scalar>(numbers: Vec<A>) {
     let mut store = store();
     let taken = store.taken;
     store.free.push(Free {
+        bytes: size_of::<A>() * numbers.capacity(),
         numbers: Box::new(numbers),
         since: taken,
     });
@@ -123,15 +127,7 @@ pub fn recycle<A: Scalar>(matrix: Array2<A>) {
 /// many bytes it was. For the end of a training: the next pass takes memory anew.
 pub fn release_memory() -> usize {
     let free = std::mem::take(&mut store().free);
-    let bytes = |one: &Free| match (
-        one.numbers.downcast_ref::<Vec<f32>>(),
-        one.numbers.downcast_ref::<Vec<f64>>(),
-    ) {
-        (Some(numbers), _) => size_of::<f32>() * numbers.capacity(),
-        (_, Some(numbers)) => size_of::<f64>() * numbers.capacity(),
-        _ => 0,
-    };
-    free.iter().map(bytes).sum()
+    free.iter().map(|one| one.bytes).sum()
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 //! ```
 
 use modalign_core::{Scalar, check_shape};
+use modalign_linalg::vectorized;
 use ndarray::{Array2, ArrayView1, ArrayView2, Zip};
 
 use crate::NnError;
 use crate::lanes::{LANES, exponentials, sum_of};
-use modalign_linalg::vectorized;
 
 /// Turns every row of `x [B, D]` into probabilities.
 ///

@@ -16,11 +16,11 @@ use std::f32::consts::LOG2_E;
 use std::marker::PhantomData;
 
 use modalign_core::Scalar;
+use modalign_linalg::vectorized;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::cell::Tape;
 use crate::lanes::{EXP_RANGE, LN_2, Q, ROUNDING};
-use modalign_linalg::vectorized;
 
 /// Registers of numbers of one type. Methods must be inlined into code that is compiled for the
 /// instruction set.
