@@ -204,11 +204,8 @@ impl Activation {
         }
         let zip = Zip::from(&mut dy).and(kept);
         match self {
-            Self::Relu => zip.for_each(|d, &y| {
-                if y <= A::zero() {
-                    *d = A::zero();
-                }
-            }),
+            // Written in any case, so that the compiler can do without a branch.
+            Self::Relu => zip.for_each(|d, &y| *d = if y <= A::zero() { A::zero() } else { *d }),
             Self::Tanh => zip.for_each(|d, &y| *d *= A::one() - y * y),
             Self::Gelu => zip.for_each(|d, &slope| *d *= slope),
         }

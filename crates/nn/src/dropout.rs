@@ -7,7 +7,7 @@
 use modalign_core::{Scalar, check_shape, resize};
 use modalign_linalg::vectorized;
 use ndarray::{Array, Array2, Dimension, Ix2, Zip, s};
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 use crate::NnError;
 use crate::error::check_config;
@@ -56,6 +56,9 @@ struct Draw {
     scale: f64,
 }
 
+/// Factors that are drawn together.
+const DRAWN: usize = 64;
+
 impl Dropout {
     /// A layer that drops each entry with probability `rate`, in [0, 1).
     ///
@@ -95,13 +98,23 @@ impl Dropout {
         let scale = A::from_f64(1.0 / (1.0 - self.rate));
         let factors = cache.0.get_or_insert_default();
         resize(factors, shape);
-        for factor in factors {
-            *factor = if rng.random::<f64>() < self.rate {
-                A::zero()
-            } else {
-                scale
-            };
-        }
+        // The comparison of `rng.random::<f64>()` with the rate, in whole numbers.
+        let dropped = (self.rate * 2_f64.powi(53)).ceil() as u64;
+        let mut words = [[0; size_of::<u64>()]; DRAWN];
+        let factors = factors.as_slice_memory_order_mut();
+        vectorized(
+            #[inline(always)]
+            || {
+                for factors in factors.unwrap_or_default().chunks_mut(DRAWN) {
+                    let words = &mut words[..factors.len()];
+                    rng.fill_bytes(words.as_flattened_mut());
+                    for (factor, word) in factors.iter_mut().zip(words) {
+                        let word = u64::from_le_bytes(*word) >> 11;
+                        *factor = if word < dropped { A::zero() } else { scale };
+                    }
+                }
+            },
+        );
     }
 
     /// Draws the key of a mask. At rate 0 nothing is drawn.
@@ -250,6 +263,7 @@ mod tests {
     use crate::testing::{check_input, random, rng};
     use ndarray::{Array1, array};
     use proptest::prelude::*;
+    use rand::RngExt;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
@@ -344,6 +358,21 @@ mod tests {
             Dropout::new(0.5).unwrap().infer(array![1.0_f32]),
             array![1.0]
         );
+    }
+
+    #[test]
+    fn factors_are_those_of_numbers_drawn_one_by_one() {
+        for (rate, count) in [(0.1, 1000), (0.5, 63), (0.3, 129), (1e-9, 65)] {
+            let (mut drawn, mut expected) = (rng(3), rng(3));
+            let (y, _) = Dropout::new(rate)
+                .unwrap()
+                .forward(Array1::<f64>::ones(count), &mut drawn);
+            for (place, &y) in y.iter().enumerate() {
+                let dropped = expected.random::<f64>() < rate;
+                assert_eq!(y == 0.0, dropped, "{rate}, {place}");
+            }
+            assert_eq!(drawn, expected);
+        }
     }
 
     #[test]

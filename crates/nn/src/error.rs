@@ -44,6 +44,14 @@ pub enum NnError {
         /// The time steps of the batch.
         steps: usize,
     },
+    /// A batch was to have a row that its array does not have.
+    #[error("sequence batch: row {found} of {rows}")]
+    Row {
+        /// The row that was asked for.
+        found: usize,
+        /// The rows of the array.
+        rows: usize,
+    },
     /// An index has no row in its table.
     #[error("{operation}: entry {entry} is {found}, the table has {rows} rows")]
     Index {

@@ -19,6 +19,7 @@ mod parts;
 mod philox;
 mod pool;
 mod schedule;
+mod sequence_batch;
 mod softmax;
 #[cfg(test)]
 mod testing;
@@ -38,10 +39,14 @@ pub use crate::{
         weighted_huber, weighted_huber_value, weighted_l1, weighted_l1_into, weighted_l1_value,
         weighted_squared_error, weighted_squared_error_into, weighted_squared_error_value,
     },
-    lstm::{Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmState, LstmWorkspace},
-    optimizer::{Optimizer, OptimizerConfig, ParameterGroup, WeightDecay},
+    lstm::{
+        Lstm, LstmCache, LstmConfig, LstmInputGradient, LstmOutput, LstmParts, LstmState,
+        LstmWorkspace,
+    },
+    optimizer::{Optimizer, OptimizerConfig, OptimizerStep, ParameterGroup, WeightDecay},
     pool::{recycle, release_memory},
     schedule::LinearWarmup,
+    sequence_batch::SequenceBatch,
     softmax::{softmax, softmax_backward},
     transformer::{TransformerConfig, TransformerDropout, TransformerLayer, TransformerLayerCache},
 };

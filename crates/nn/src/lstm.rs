@@ -29,8 +29,8 @@ use rand::Rng;
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use crate::NnError;
 use crate::error::check_size;
+use crate::{NnError, SequenceBatch};
 use cell::{Cell, Tape};
 use packing::Packing;
 
@@ -197,6 +197,82 @@ impl<A: Default> Default for Group<A> {
     }
 }
 
+/// The work of a pass over a batch, which falls into parts that may be done in any order and side by
+/// side. A part has the same rows in both passes of a batch; done by one thread, they stay in its cache.
+///
+/// ```
+/// use modalign_core::{Stream, rng};
+/// use modalign_nn::{Lstm, LstmCache, LstmConfig};
+/// use ndarray::{Array2, Array3};
+///
+/// let lstm = Lstm::<f32>::new(3, &LstmConfig::default(), &mut rng(1, Stream::Initialisation))?;
+/// let (x, lengths) = (Array3::ones((20, 5, 3)), [5; 20]);
+/// let (mut cache, mut h) = (LstmCache::default(), Array2::zeros((0, 0)));
+/// let parts = lstm.forward_final_parts(x.view().into(), &lengths, &mut cache)?;
+/// assert_eq!(parts.count(), 2);
+/// let (first, second) = parts.split_at(1);
+/// second.run()?;
+/// first.run()?;
+/// lstm.last_hidden_into(&cache, &mut h)?;
+/// assert_eq!(h, lstm.infer_final(x.view(), &lengths)?);
+/// # Ok::<(), modalign_nn::NnError>(())
+/// ```
+#[derive(Debug)]
+pub struct LstmParts<'a, A> {
+    lstm: &'a Lstm<A>,
+    groups: &'a mut [Group<A>],
+    pass: Pass<'a, A>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Pass<'a, A> {
+    /// The input.
+    Forward(SequenceBatch<'a, A>),
+    /// The gradient in the last hidden states.
+    Backward(ArrayView2<'a, A>),
+}
+
+impl<'a, A: Scalar> LstmParts<'a, A> {
+    /// The number of parts.
+    pub fn count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The first parts, at most `count` of them, and the others.
+    pub fn split_at(self, count: usize) -> (Self, Self) {
+        let Self { lstm, groups, pass } = self;
+        let (first, second) = groups.split_at_mut(count.min(groups.len()));
+        let parts = |groups| Self { lstm, groups, pass };
+        (parts(first), parts(second))
+    }
+
+    /// Does all parts, side by side where that pays.
+    ///
+    /// # Errors
+    ///
+    /// Those of the products.
+    pub fn run(self) -> Result<(), NnError> {
+        let work = self.work();
+        self.lstm.for_each_group(self.groups, work)
+    }
+
+    fn work(&self) -> impl Fn(&mut Group<A>) -> Result<(), NnError> + Sync + Send + use<'a, A> {
+        let (lstm, pass) = (self.lstm, self.pass);
+        move |group| match pass {
+            Pass::Forward(x) => {
+                lstm.run_group(group, x, None, true);
+                Ok(())
+            }
+            Pass::Backward(dh) => {
+                let read = |packing: &Packing, index, tape: &mut Tape<A>| {
+                    lstm.read_last_hidden(packing, dh, index, tape);
+                };
+                lstm.run_group_backward(group, None, read, false)
+            }
+        }
+    }
+}
+
 /// Multiply-adds of a pass that pay for waking a second thread.
 const WORTH_THREADS: usize = 1 << 20;
 
@@ -249,7 +325,7 @@ impl<A: Scalar> Lstm<A> {
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
     ) -> Result<(LstmOutput<A>, LstmCache<A>), NnError> {
-        let cache = self.run(x, lengths, initial, true)?;
+        let cache = self.run(x.into(), lengths, initial, true)?;
         Ok((self.whole_output(&cache), cache))
     }
 
@@ -264,7 +340,7 @@ impl<A: Scalar> Lstm<A> {
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
     ) -> Result<LstmOutput<A>, NnError> {
-        let cache = self.run(x, lengths, initial, false)?;
+        let cache = self.run(x.into(), lengths, initial, false)?;
         let output = self.whole_output(&cache);
         self.give_tapes(cache);
         Ok(output)
@@ -300,9 +376,28 @@ impl<A: Scalar> Lstm<A> {
         cache: &mut LstmCache<A>,
         h: &mut Array2<A>,
     ) -> Result<(), NnError> {
-        self.run_into(x, lengths, None, true, cache)?;
-        self.last_hidden_into(cache, h);
-        Ok(())
+        self.forward_final_parts(x.into(), lengths, cache)?.run()?;
+        self.last_hidden_into(cache, h)
+    }
+
+    /// The work of [`forward_final_into`](Self::forward_final_into), for a caller who has other work
+    /// to do beside it; [`last_hidden_into`](Self::last_hidden_into) is the rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_final_parts<'a>(
+        &'a self,
+        x: SequenceBatch<'a, A>,
+        lengths: &[usize],
+        cache: &'a mut LstmCache<A>,
+    ) -> Result<LstmParts<'a, A>, NnError> {
+        self.lay_out(x, lengths, None, cache)?;
+        Ok(LstmParts {
+            lstm: self,
+            groups: &mut cache.groups,
+            pass: Pass::Forward(x),
+        })
     }
 
     /// As [`forward_final`](Self::forward_final), without a cache.
@@ -310,10 +405,14 @@ impl<A: Scalar> Lstm<A> {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn infer_final(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, NnError> {
-        let cache = self.run(x, lengths, None, false)?;
+    pub fn infer_final<'a>(
+        &self,
+        x: impl Into<SequenceBatch<'a, A>>,
+        lengths: &[usize],
+    ) -> Result<Array2<A>, NnError> {
+        let cache = self.run(x.into(), lengths, None, false)?;
         let mut h = Array2::default((0, 0));
-        self.last_hidden_into(&cache, &mut h);
+        self.last_hidden_into(&cache, &mut h)?;
         self.give_tapes(cache);
         Ok(h)
     }
@@ -335,15 +434,15 @@ impl<A: Scalar> Lstm<A> {
             *h = self.infer_final(x, lengths)?;
             return Ok(());
         };
+        let x = SequenceBatch::from(x);
         self.check_input(x, lengths)?;
         let packing = &mut workspace.packing;
         resize(h, (lengths.len(), self.output_size()));
-        let x = x.as_standard_layout();
         for group in 0..Packing::groups(lengths.len()) {
             packing.set(lengths, x.dim().1, group)?;
             let mut tape = cell.spare_tape();
             cell.prepare(&mut tape, packing, false);
-            read_input(packing, x.view(), &mut tape);
+            read_input(packing, x, &mut tape);
             Cell::run(packing, &mut tape, false);
             for (place, &row) in packing.rows().iter().enumerate() {
                 copy(tape.state(place)[0], h.row_mut(row));
@@ -385,7 +484,7 @@ impl<A: Scalar> Lstm<A> {
             }
         }
         let initial = given.then(|| self.state(&cache));
-        add_gradients(&cache, grads);
+        self.add_gradients(&cache, grads)?;
         self.give_tapes(cache);
         Ok(LstmInputGradient { x, initial })
     }
@@ -419,51 +518,96 @@ impl<A: Scalar> Lstm<A> {
         dh: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), NnError> {
+        self.check(cache, grads)?;
+        self.backward_final_parts(cache, dh)?.run()?;
+        self.add_gradients(cache, grads)
+    }
+
+    /// The work of [`backward_final_into`](Self::backward_final_into), for a caller who has other work
+    /// to do beside it; [`add_gradients`](Self::add_gradients) is the rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn backward_final_parts<'a>(
+        &'a self,
+        cache: &'a mut LstmCache<A>,
+        dh: ArrayView2<'a, A>,
+    ) -> Result<LstmParts<'a, A>, NnError> {
         let expected = [cache.batch, self.output_size()];
         check_shape("lstm backward", "dh", dh.shape(), &expected)?;
+        self.check(cache, self)?;
+        Ok(LstmParts {
+            lstm: self,
+            groups: &mut cache.groups,
+            pass: Pass::Backward(dh),
+        })
+    }
+
+    /// Adds the gradients of all weights to `grads`, after the work of a backward pass.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if `grads` does not fit; it is then as it was.
+    pub fn add_gradients(&self, cache: &LstmCache<A>, grads: &mut Self) -> Result<(), NnError> {
         self.check(cache, grads)?;
+        for group in &cache.groups {
+            for (tape, grads) in group.tapes.iter().zip(&mut grads.cells) {
+                Cell::add_gradients(tape, grads);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the state of a tape with the gradients `dh` in the last hidden states of the last layer.
+    fn read_last_hidden(
+        &self,
+        packing: &Packing,
+        dh: ArrayView2<A>,
+        index: usize,
+        tape: &mut Tape<A>,
+    ) {
         let size = self.cells[0].hidden_size();
         let first = self.cells.len() - self.directions;
-        let read = |packing: &Packing, index: usize, tape: &mut Tape<A>| {
-            for (place, &row) in packing.rows().iter().enumerate() {
-                let [h, c] = tape.state_mut(place);
-                c.fill(A::zero());
-                match index.checked_sub(first) {
-                    None => h.fill(A::zero()),
-                    Some(direction) => {
-                        let dh = dh.slice(s![row, direction * size..(direction + 1) * size]);
-                        for (target, &dh) in h.iter_mut().zip(dh) {
-                            *target = dh;
-                        }
+        for (place, &row) in packing.rows().iter().enumerate() {
+            let [h, c] = tape.state_mut(place);
+            c.fill(A::zero());
+            match index.checked_sub(first) {
+                None => h.fill(A::zero()),
+                Some(direction) => {
+                    let dh = dh.slice(s![row, direction * size..(direction + 1) * size]);
+                    for (target, &dh) in h.iter_mut().zip(dh) {
+                        *target = dh;
                     }
                 }
             }
-        };
-        self.run_backward(cache, None, read, false)?;
-        add_gradients(cache, grads);
-        Ok(())
+        }
     }
 
     /// Runs all groups. The tapes have no room for what only the backward pass needs unless `record`
     /// is set.
     fn run(
         &self,
-        x: ArrayView3<A>,
+        x: SequenceBatch<A>,
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
         record: bool,
     ) -> Result<LstmCache<A>, NnError> {
         let mut cache = LstmCache::default();
-        self.run_into(x, lengths, initial, record, &mut cache)?;
+        self.lay_out(x, lengths, initial, &mut cache)?;
+        self.for_each_group(&mut cache.groups, |group| {
+            self.run_group(group, x, initial, record);
+            Ok(())
+        })?;
         Ok(cache)
     }
 
-    fn run_into(
+    /// Deals the rows of a batch to the groups.
+    fn lay_out(
         &self,
-        x: ArrayView3<A>,
+        x: SequenceBatch<A>,
         lengths: &[usize],
         initial: Option<&LstmState<A>>,
-        record: bool,
         cache: &mut LstmCache<A>,
     ) -> Result<(), NnError> {
         self.check_input(x, lengths)?;
@@ -482,11 +626,7 @@ impl<A: Scalar> Lstm<A> {
             }
         }
         (cache.batch, cache.steps, cache.given) = (batch, steps, initial.is_some());
-        let x = x.as_standard_layout();
-        self.for_each_group(&mut cache.groups, |group| {
-            self.run_group(group, x.view(), initial, record);
-            Ok(())
-        })
+        Ok(())
     }
 
     /// Works on all groups, side by side where that pays.
@@ -508,7 +648,7 @@ impl<A: Scalar> Lstm<A> {
     fn run_group(
         &self,
         group: &mut Group<A>,
-        x: ArrayView3<A>,
+        x: SequenceBatch<A>,
         initial: Option<&LstmState<A>>,
         record: bool,
     ) {
@@ -679,7 +819,12 @@ impl<A: Scalar> Lstm<A> {
     }
 
     /// The last hidden states of the last layer, its directions side by side.
-    fn last_hidden_into(&self, cache: &LstmCache<A>, h: &mut Array2<A>) {
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Shape`] if the cache is that of a layer of another form.
+    pub fn last_hidden_into(&self, cache: &LstmCache<A>, h: &mut Array2<A>) -> Result<(), NnError> {
+        self.check(cache, self)?;
         let size = self.cells[0].hidden_size();
         resize(h, (cache.batch, self.output_size()));
         for Group { packing, tapes, .. } in &cache.groups {
@@ -691,6 +836,7 @@ impl<A: Scalar> Lstm<A> {
                 }
             }
         }
+        Ok(())
     }
 
     fn zero_state(&self, batch: usize) -> LstmState<A> {
@@ -714,10 +860,10 @@ impl<A: Scalar> Lstm<A> {
         Ok(())
     }
 
-    fn check_input(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<(), NnError> {
-        let (batch, steps, _) = x.dim();
+    fn check_input(&self, x: SequenceBatch<A>, lengths: &[usize]) -> Result<(), NnError> {
+        let (batch, steps, width) = x.dim();
         let expected = [batch, steps, self.input_size()];
-        check_shape("lstm", "x", x.shape(), &expected)?;
+        check_shape("lstm", "x", &[batch, steps, width], &expected)?;
         check_shape("lstm", "lengths", &[lengths.len()], &[batch])?;
         Ok(())
     }
@@ -756,23 +902,24 @@ impl<A: Scalar> Lstm<A> {
     }
 }
 
-/// Adds what the groups have summed up.
-fn add_gradients<A: Scalar>(cache: &LstmCache<A>, grads: &mut Lstm<A>) {
-    for group in &cache.groups {
-        for (tape, grads) in group.tapes.iter().zip(&mut grads.cells) {
-            Cell::add_gradients(tape, grads);
-        }
-    }
-}
-
-/// Fills the input of a tape from `x [B, T, D]` in standard layout.
-fn read_input<A: Scalar>(packing: &Packing, x: ArrayView3<A>, tape: &mut Tape<A>) {
+/// Fills the input of a tape.
+fn read_input<A: Scalar>(packing: &Packing, x: SequenceBatch<A>, tape: &mut Tape<A>) {
     let (_, steps, width) = x.dim();
-    let x = x.to_slice().expect("the caller has made it standard");
+    let values = x.values();
+    let standard = values.as_slice();
     for (line, (step, place)) in packing.places().enumerate() {
-        let start = (packing.rows()[place] * steps + step) * width;
-        tape.input_mut(line)
-            .copy_from_slice(&x[start..start + width]);
+        let (row, input) = (x.row(packing.rows()[place]), tape.input_mut(line));
+        match standard {
+            Some(values) => {
+                let start = (row * steps + step) * width;
+                input.copy_from_slice(&values[start..start + width]);
+            }
+            None => {
+                for (input, &x) in input.iter_mut().zip(values.slice(s![row, step, ..])) {
+                    *input = x;
+                }
+            }
+        }
     }
 }
 

@@ -215,26 +215,39 @@ impl<A: Scalar> Optimizer<A> {
     ) -> Result<(), NnError> {
         self.first.check(params)?;
         self.first.check(grads)?;
+        self.begin_step(learning_rate_factor).apply(params, grads)
+    }
+
+    /// A step for parameters in several parts, which may be worked on side by side.
+    ///
+    /// ```
+    /// use modalign_nn::{Linear, Optimizer, OptimizerConfig, ParameterGroup};
+    /// use ndarray::array;
+    ///
+    /// let mut layers = [1.0, 2.0].map(|x| Linear { weight: array![[x]], bias: array![x] });
+    /// let grads = layers.clone();
+    /// let group = ParameterGroup { learning_rate: 0.1, weight_decay: 0.0 };
+    /// let config = OptimizerConfig::default();
+    /// let mut optimizer = Optimizer::new(&config, &layers[0], vec![group], |_| 0)?;
+    /// let (mut weights, mut biases) = optimizer.begin_step(1.0).split_at(1);
+    /// weights.apply(&mut layers[0].weight, &grads[0].weight)?;
+    /// biases.apply(&mut layers[0].bias, &grads[0].bias)?;
+    /// assert!((layers[0].weight[[0, 0]] - 0.9_f64).abs() < 1e-8);
+    /// assert!((layers[0].bias[0] - 0.9_f64).abs() < 1e-8);
+    /// # Ok::<(), modalign_nn::NnError>(())
+    /// ```
+    pub fn begin_step(&mut self, learning_rate_factor: f64) -> OptimizerStep<'_, A> {
         self.steps += 1;
-        let mut index = 0;
-        params.zip_mut(grads, &mut Path::default(), &mut |_, mut param, grad| {
-            let group = self.groups[self.assignment[index]];
-            let rule = Rule::new(&self.config, group, learning_rate_factor, self.steps);
-            let moments = Entries {
-                first: entries(&mut self.first.0[index].1),
-                second: entries(&mut self.second.0[index].1),
-                largest: self
-                    .largest
-                    .as_mut()
-                    .map(|largest| entries(&mut largest.0[index].1)),
-            };
-            match (param.as_slice_mut(), grad.as_slice()) {
-                (Some(param), Some(grad)) => rule.update_parts(param, grad, moments),
-                _ => rule.update(param.iter_mut(), grad.iter(), moments),
-            }
-            index += 1;
-        });
-        Ok(())
+        OptimizerStep {
+            config: &self.config,
+            groups: &self.groups,
+            learning_rate_factor,
+            steps: self.steps,
+            assignment: &self.assignment,
+            first: &mut self.first.0,
+            second: &mut self.second.0,
+            largest: self.largest.as_mut().map(|largest| &mut largest.0[..]),
+        }
     }
 
     /// Adds the whole state to a store, under `prefix.`.
@@ -277,8 +290,112 @@ impl<A: Scalar> Optimizer<A> {
     }
 }
 
+/// A step under way, for parameters that it has not been applied to.
+#[derive(Debug)]
+pub struct OptimizerStep<'a, A> {
+    config: &'a OptimizerConfig,
+    groups: &'a [ParameterGroup],
+    learning_rate_factor: f64,
+    steps: u64,
+    assignment: &'a [usize],
+    first: &'a mut [(String, ArrayD<A>)],
+    second: &'a mut [(String, ArrayD<A>)],
+    largest: Option<&'a mut [(String, ArrayD<A>)]>,
+}
+
+impl<A: Scalar> OptimizerStep<'_, A> {
+    /// The step for the first arrays in the order of the visit, at most so many, and that for the
+    /// others.
+    pub fn split_at(self, arrays: usize) -> (Self, Self) {
+        let arrays = arrays.min(self.first.len());
+        let (config, groups) = (self.config, self.groups);
+        let assignment = self.assignment.split_at(arrays);
+        let first = self.first.split_at_mut(arrays);
+        let second = self.second.split_at_mut(arrays);
+        let (largest, other_largest) = match self.largest {
+            Some(largest) => {
+                let (largest, others) = largest.split_at_mut(arrays);
+                (Some(largest), Some(others))
+            }
+            None => (None, None),
+        };
+        let step = |assignment, first, second, largest| Self {
+            config,
+            groups,
+            learning_rate_factor: self.learning_rate_factor,
+            steps: self.steps,
+            assignment,
+            first,
+            second,
+            largest,
+        };
+        (
+            step(assignment.0, first.0, second.0, largest),
+            step(assignment.1, first.1, second.1, other_largest),
+        )
+    }
+
+    /// Applies the step to the next arrays.
+    ///
+    /// # Errors
+    ///
+    /// [`NnError::Parameter`] if a name or shape is not that of the next array the optimiser was made
+    /// for, whose name may have more in front of it. The arrays before have then taken the step.
+    pub fn apply<P: Parameters<A>>(&mut self, params: &mut P, grads: &P) -> Result<(), NnError> {
+        let mut outcome = Ok(());
+        params.zip_mut(grads, &mut Path::default(), &mut |name, param, grad| {
+            if outcome.is_ok() {
+                outcome = self.apply_to(name, param, grad);
+            }
+        });
+        outcome
+    }
+
+    fn apply_to(
+        &mut self,
+        name: &str,
+        mut param: ArrayViewMutD<'_, A>,
+        grad: ArrayViewD<'_, A>,
+    ) -> Result<(), NnError> {
+        let next = self.first.first();
+        let fits = |(known, array): &(String, ArrayD<A>)| {
+            let shape = array.shape();
+            known.ends_with(name) && shape == param.shape() && shape == grad.shape()
+        };
+        if !next.is_some_and(fits) {
+            return Err(NnError::Parameter {
+                expected: next.map(|(known, array)| (known.clone(), array.shape().to_vec())),
+                found: Some((name.to_owned(), param.shape().to_vec())),
+            });
+        }
+        let (Some((&group, assignment)), Some(first), Some(second)) = (
+            self.assignment.split_first(),
+            self.first.split_off_first_mut(),
+            self.second.split_off_first_mut(),
+        ) else {
+            unreachable!("there are as many moments and groups as parameters");
+        };
+        self.assignment = assignment;
+        let largest = self.largest.as_mut();
+        let moments = Entries {
+            first: entries(&mut first.1),
+            second: entries(&mut second.1),
+            largest: largest
+                .and_then(|largest| largest.split_off_first_mut())
+                .map(|largest| entries(&mut largest.1)),
+        };
+        let group = self.groups[group];
+        let rule = Rule::new(self.config, group, self.learning_rate_factor, self.steps);
+        match (param.as_slice_mut(), grad.as_slice()) {
+            (Some(param), Some(grad)) => rule.update_parts(param, grad, moments),
+            _ => rule.update(param.iter_mut(), grad.iter(), moments),
+        }
+        Ok(())
+    }
+}
+
 /// Entries of a parameter that pay for a second thread.
-const WORTH_THREADS: usize = 1 << 14;
+const WORTH_THREADS: usize = 1 << 17;
 
 /// The moments of some entries of a parameter.
 struct Entries<'a, A> {

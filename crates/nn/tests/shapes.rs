@@ -308,6 +308,19 @@ proptest! {
         let fits = (i, o) == (input, output);
         judge("gradients", fits, optimizer.step(&mut layer, &other, 1.0));
         judge("parameters", fits, optimizer.step(&mut other.clone(), &other, 1.0));
+        let (mut whole, grads) = (layer.clone(), layer.clone());
+        let mut same = optimizer.clone();
+        same.step(&mut whole, &grads, 0.5).unwrap();
+        let (mut weight, mut bias) = optimizer.begin_step(0.5).split_at(1);
+        judge("another weight", fits, weight.apply(&mut other.weight.clone(), &other.weight));
+        judge("a bias too many", false, weight.apply(&mut layer.bias, &grads.bias));
+        if !fits {
+            weight.apply(&mut layer.weight, &grads.weight).unwrap();
+        } else {
+            layer.weight.assign(&whole.weight);
+        }
+        bias.apply(&mut layer.bias, &grads.bias).unwrap();
+        prop_assert_eq!(&layer, &whole);
         let mut store = Store::default();
         optimizer.save(&mut store, "optimizer");
         let mut loaded = Optimizer::<f64>::new(&OptimizerConfig::default(), &other, groups, |_| 0).unwrap();

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use modalign_core::{Scalar, check_shape};
 use modalign_linalg::gemm;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMutD};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewD, ArrayViewMut1, ArrayViewMutD};
 use rand::Rng;
 
 use super::kernel::{Backward, Forward};
@@ -282,14 +282,19 @@ impl<A: Scalar> Cell<A> {
             let (register, rest) = (place / (4 * lanes), place % (4 * lanes));
             let start = register * form.sums() * 4 * lanes + rest;
             let bias = self.bias_ih[row] + self.bias_hh[row];
-            let inputs = self.weight_ih.row(row);
-            let weights = std::iter::once(&bias)
-                .chain(inputs)
-                .chain(self.weight_hh.row(row));
-            let sums = tape.weights[start..].iter_mut().step_by(4 * lanes);
-            for (sum, &weight) in sums.zip(weights) {
-                *sum = weight;
-            }
+            let weights = &mut tape.weights[start..];
+            weights[0] = bias;
+            let recurrent = (1 + inputs) * 4 * lanes;
+            spread(
+                self.weight_ih.row(row),
+                &mut weights[4 * lanes..],
+                4 * lanes,
+            );
+            spread(
+                self.weight_hh.row(row),
+                &mut weights[recurrent..],
+                4 * lanes,
+            );
         }
         if record {
             if tape.back_weights.len() != 4 * padded * padded {
@@ -346,16 +351,13 @@ impl<A: Scalar> Cell<A> {
     pub(super) fn add_gradients(tape: &Tape<A>, grads: &mut Self) {
         let form = tape.form;
         for (row, place) in form.gates() {
-            let mut sums = tape.dweights[place..].iter().step_by(4 * form.padded);
-            if let Some(&dbias) = sums.next() {
-                grads.bias_ih[row] += dbias;
-                grads.bias_hh[row] += dbias;
-            }
-            let inputs = grads.weight_ih.row_mut(row);
-            let recurrent = grads.weight_hh.row_mut(row);
-            for (gradient, &sum) in inputs.into_iter().chain(recurrent).zip(sums) {
-                *gradient += sum;
-            }
+            let (sums, step) = (&tape.dweights[place..], 4 * form.padded);
+            let dbias = sums[0];
+            grads.bias_ih[row] += dbias;
+            grads.bias_hh[row] += dbias;
+            let recurrent = (1 + form.inputs) * step;
+            collect(&sums[step..], step, grads.weight_ih.row_mut(row));
+            collect(&sums[recurrent..], step, grads.weight_hh.row_mut(row));
         }
     }
 
@@ -397,5 +399,19 @@ impl<A: Scalar> Cell<A> {
             check_shape("lstm backward", operand, found, expected)?;
         }
         Ok(())
+    }
+}
+
+/// Writes a row of weights to every `step`-th place.
+fn spread<A: Scalar>(row: ArrayView1<A>, places: &mut [A], step: usize) {
+    for (places, &weight) in places.chunks_mut(step).zip(row) {
+        places[0] = weight;
+    }
+}
+
+/// Adds every `step`-th sum to a row of gradients.
+fn collect<A: Scalar>(sums: &[A], step: usize, row: ArrayViewMut1<A>) {
+    for (gradient, sums) in row.into_iter().zip(sums.chunks(step)) {
+        *gradient += sums[0];
     }
 }
