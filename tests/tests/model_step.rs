@@ -122,7 +122,7 @@ impl Batch {
             .iter()
             .zip(&self.lengths)
             .map(|(values, lengths)| Input {
-                values: values.view(),
+                sequences: values.view().into(),
                 lengths,
             })
             .collect()

@@ -1,14 +1,16 @@
 //! From a sequence of features to one vector an utterance.
 
 use modalign_core::{Parameters, Path, Scalar, check_shape};
-use modalign_nn::LstmWorkspace;
+use modalign_nn::{LstmWorkspace, SequenceBatch};
 use ndarray::{Array2, ArrayView2, ArrayView3, ArrayViewD, ArrayViewMutD};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::parts::{Noise, Work};
 use crate::{
-    BertCache, BertEncoder, EncoderError, LstmEncoder, LstmEncoderCache, LstmEncoderConfig,
-    PooledConfig, PooledEncoder, PooledEncoderCache, Statistics, TokenBatch,
+    BertCache, BertEncoder, EncoderError, EncoderNoise, EncoderParts, LstmEncoder,
+    LstmEncoderCache, LstmEncoderConfig, PooledConfig, PooledEncoder, PooledEncoderCache,
+    Statistics, TokenBatch,
 };
 
 /// Which encoder, and its size.
@@ -95,7 +97,7 @@ pub enum Encoder<A> {
 pub struct EncoderCache<A>(Inner<A>);
 
 #[derive(Debug, Default)]
-enum Inner<A> {
+pub(crate) enum Inner<A> {
     #[default]
     Identity,
     Pooled(PooledEncoderCache<A>),
@@ -154,73 +156,93 @@ impl<A: Scalar> Encoder<A> {
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, EncoderCache<A>), EncoderError> {
         let (mut y, mut cache) = (Array2::default((0, 0)), EncoderCache::default());
-        self.draw(x, lengths, rng, &mut cache, &mut y)?;
-        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        let (noise, parts) = self.forward_parts(x.into(), lengths, &mut cache, &mut y)?;
+        noise.draw(rng)?;
+        parts.run()?;
+        self.finish_forward(&mut cache, &mut y)?;
         Ok((y, cache))
     }
 
-    /// The random part of [`forward`](Self::forward), into a cache whose memory is used again;
-    /// [`forward_into`](Self::forward_into) with the same arguments is the rest. A text encoder draws
-    /// as it goes: all of its pass is done here.
+    /// The work of [`forward`](Self::forward), for a caller who has other work to do beside it: what
+    /// is to be drawn and what is to be done before [`finish_forward`](Self::finish_forward) with the
+    /// same cache and output. Their memory is used again, and nothing is allocated once sequences as
+    /// long have been seen, except by a text encoder.
     ///
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn draw(
-        &self,
-        x: ArrayView3<A>,
-        lengths: &[usize],
-        rng: &mut impl Rng,
-        cache: &mut EncoderCache<A>,
-        y: &mut Array2<A>,
-    ) -> Result<(), EncoderError> {
-        match self {
-            Self::Identity { .. } => cache.0 = Inner::Identity,
-            Self::Pooled(encoder) => {
-                if !matches!(cache.0, Inner::Pooled(_)) {
-                    cache.0 = Inner::Pooled(PooledEncoderCache::default());
-                }
-                if let Inner::Pooled(cache) = &mut cache.0 {
-                    encoder.draw(lengths.len(), rng, cache);
-                }
-            }
-            Self::Lstm(encoder) => {
-                if !matches!(cache.0, Inner::Lstm(_)) {
-                    cache.0 = Inner::Lstm(LstmEncoderCache::default());
-                }
-                if let Inner::Lstm(cache) = &mut cache.0 {
-                    encoder.draw(lengths.len(), rng, cache);
-                }
-            }
-            Self::Bert(encoder) => {
-                let (output, used) = encoder.forward(&TokenBatch::from_steps(x, lengths)?, rng)?;
-                (*y, cache.0) = (output, Inner::Bert(used));
-            }
+    pub fn forward_parts<'a>(
+        &'a self,
+        x: SequenceBatch<'a, A>,
+        lengths: &'a [usize],
+        cache: &'a mut EncoderCache<A>,
+        y: &'a mut Array2<A>,
+    ) -> Result<(EncoderNoise<'a, A>, EncoderParts<'a, A>), EncoderError> {
+        let fits = match self {
+            Self::Identity { .. } => matches!(cache.0, Inner::Identity),
+            Self::Pooled(_) => matches!(cache.0, Inner::Pooled(_)),
+            Self::Lstm(_) => matches!(cache.0, Inner::Lstm(_)),
+            Self::Bert(_) => true,
+        };
+        if !fits {
+            cache.0 = match self {
+                Self::Pooled(_) => Inner::Pooled(PooledEncoderCache::default()),
+                Self::Lstm(_) => Inner::Lstm(LstmEncoderCache::default()),
+                Self::Identity { .. } | Self::Bert(_) => Inner::Identity,
+            };
         }
-        Ok(())
+        let statistics = |statistics, target| Work::Statistics {
+            statistics,
+            x,
+            lengths,
+            target,
+        };
+        let (noise, work) = match (self, &mut cache.0) {
+            (Self::Identity { .. }, _) => {
+                self.check_mean(x)?;
+                (Noise::None, statistics(Statistics::Mean, y))
+            }
+            (Self::Pooled(encoder), Inner::Pooled(cache)) => {
+                let (noise, target) = encoder.forward_parts(lengths.len(), cache);
+                (
+                    Noise::Dropout(noise),
+                    statistics(*encoder.statistics, target),
+                )
+            }
+            (Self::Lstm(encoder), Inner::Lstm(cache)) => {
+                let (noise, parts) = encoder.forward_parts(x, lengths, cache)?;
+                (Noise::Dropout(noise), Work::Lstm(parts))
+            }
+            (Self::Bert(encoder), cache) => {
+                let noise = Noise::Bert {
+                    encoder,
+                    tokens: TokenBatch::from_steps(x, lengths)?,
+                    cache,
+                    y,
+                };
+                (noise, Work::None)
+            }
+            _ => return Err(EncoderError::Kind),
+        };
+        Ok((EncoderNoise(noise), EncoderParts(work)))
     }
 
-    /// As [`forward`](Self::forward), after [`draw`](Self::draw) and into the same cache and output.
-    /// Nothing is allocated once sequences as long have been seen, except by a text encoder.
+    /// The rest of a pass, when the noise of [`forward_parts`](Self::forward_parts) is drawn and its
+    /// parts are done.
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward); [`EncoderError::Kind`] if the cache belongs to another kind of
-    /// encoder.
-    pub fn forward_into(
+    /// [`EncoderError::Kind`] if the cache belongs to another kind of encoder, or a width that does not
+    /// fit.
+    pub fn finish_forward(
         &self,
-        x: ArrayView3<A>,
-        lengths: &[usize],
         cache: &mut EncoderCache<A>,
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
         match (self, &mut cache.0) {
-            (Self::Identity { .. }, Inner::Identity) => self.mean_into(x, lengths, y),
-            (Self::Pooled(encoder), Inner::Pooled(cache)) => {
-                encoder.forward_into(x, lengths, cache, y)
-            }
-            (Self::Lstm(encoder), Inner::Lstm(cache)) => encoder.forward_into(x, lengths, cache, y),
-            (Self::Bert(_), Inner::Bert(_)) => Ok(()),
+            (Self::Pooled(encoder), Inner::Pooled(cache)) => encoder.finish_forward(cache, y),
+            (Self::Lstm(encoder), Inner::Lstm(cache)) => encoder.finish_forward(cache, y),
+            (Self::Identity { .. }, Inner::Identity) | (Self::Bert(_), Inner::Bert(_)) => Ok(()),
             _ => Err(EncoderError::Kind),
         }
     }
@@ -228,14 +250,19 @@ impl<A: Scalar> Encoder<A> {
     /// The output of the kind that passes features on.
     fn mean_into(
         &self,
-        x: ArrayView3<A>,
+        x: SequenceBatch<A>,
         lengths: &[usize],
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
-        let (rows, steps, _) = x.dim();
-        let expected = [rows, steps, self.output_size()];
-        check_shape("identity encoder", "x", x.shape(), &expected)?;
+        self.check_mean(x)?;
         Statistics::Mean.apply_into(x, lengths, y)
+    }
+
+    fn check_mean(&self, x: SequenceBatch<A>) -> Result<(), EncoderError> {
+        let (rows, steps, width) = x.dim();
+        let expected = [rows, steps, self.output_size()];
+        check_shape("identity encoder", "x", &[rows, steps, width], &expected)?;
+        Ok(())
     }
 
     /// Whether there are weights to train, so that the gradient in the output has a use.
@@ -248,7 +275,12 @@ impl<A: Scalar> Encoder<A> {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+    pub fn infer<'a>(
+        &self,
+        x: impl Into<SequenceBatch<'a, A>>,
+        lengths: &[usize],
+    ) -> Result<Array2<A>, EncoderError> {
+        let x = x.into();
         match self {
             Self::Identity { .. } => {
                 let mut y = Array2::default((0, 0));
@@ -275,7 +307,7 @@ impl<A: Scalar> Encoder<A> {
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
         match self {
-            Self::Identity { .. } => self.mean_into(x, lengths, y),
+            Self::Identity { .. } => self.mean_into(x.into(), lengths, y),
             Self::Pooled(encoder) => encoder.infer_into(x, lengths, workspace, y),
             Self::Lstm(encoder) => encoder.infer_into(x, lengths, workspace, y),
             Self::Bert(encoder) => {
@@ -297,36 +329,68 @@ impl<A: Scalar> Encoder<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), EncoderError> {
-        self.backward_into(&mut cache, dy, grads)
+        self.backward_parts(&mut cache, dy, grads)?.run()?;
+        self.finish_backward(&cache, grads)
     }
 
-    /// As [`backward`](Self::backward), leaving the memory of the cache for the next pass; what it
-    /// held is used up.
+    /// The work of [`backward`](Self::backward), for a caller who has other work to do beside it, and
+    /// [`finish_backward`](Self::finish_backward) after it. The memory of the cache stays for the next
+    /// pass; what it held is used up.
     ///
     /// # Errors
     ///
     /// As [`backward`](Self::backward).
-    pub fn backward_into(
-        &self,
-        cache: &mut EncoderCache<A>,
-        dy: ArrayView2<A>,
-        grads: &mut Self,
-    ) -> Result<(), EncoderError> {
-        match (self, &mut cache.0, grads) {
-            (Self::Identity { .. }, Inner::Identity, Self::Identity { .. }) => Ok(()),
+    pub fn backward_parts<'a>(
+        &'a self,
+        cache: &'a mut EncoderCache<A>,
+        dy: ArrayView2<'a, A>,
+        grads: &'a mut Self,
+    ) -> Result<EncoderParts<'a, A>, EncoderError> {
+        let work = match (self, &mut cache.0, grads) {
+            (Self::Identity { .. }, Inner::Identity, Self::Identity { .. }) => Work::None,
             (Self::Pooled(encoder), Inner::Pooled(cache), Self::Pooled(grads)) => {
-                encoder.backward_into(cache, dy, grads)
+                Work::PooledBackward {
+                    encoder,
+                    cache,
+                    dy,
+                    grads,
+                }
             }
             (Self::Lstm(encoder), Inner::Lstm(cache), Self::Lstm(grads)) => {
-                encoder.backward_into(cache, dy, grads)
+                Work::Lstm(encoder.backward_parts(cache, dy, grads)?)
             }
             (Self::Bert(encoder), inner @ Inner::Bert(_), Self::Bert(grads)) => {
                 match std::mem::take(inner) {
-                    Inner::Bert(cache) => encoder.backward(cache, dy, grads),
-                    _ => Err(EncoderError::Kind),
+                    Inner::Bert(cache) => Work::BertBackward {
+                        encoder,
+                        cache: Box::new(cache),
+                        dy,
+                        grads,
+                    },
+                    _ => return Err(EncoderError::Kind),
                 }
             }
-            _ => Err(EncoderError::Kind),
+            _ => return Err(EncoderError::Kind),
+        };
+        Ok(EncoderParts(work))
+    }
+
+    /// The rest of a pass, when the parts of [`backward_parts`](Self::backward_parts) are done.
+    ///
+    /// # Errors
+    ///
+    /// As [`backward`](Self::backward).
+    pub fn finish_backward(
+        &self,
+        cache: &EncoderCache<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        match (self, &cache.0, grads) {
+            (Self::Lstm(encoder), Inner::Lstm(cache), Self::Lstm(grads)) => {
+                encoder.finish_backward(cache, grads)
+            }
+            (Self::Lstm(_), ..) => Err(EncoderError::Kind),
+            _ => Ok(()),
         }
     }
 }

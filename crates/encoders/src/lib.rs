@@ -4,6 +4,7 @@ mod encoder;
 mod error;
 mod lstm;
 mod modality;
+mod parts;
 mod pooled;
 mod projection_head;
 mod regression_head;
@@ -16,6 +17,7 @@ pub use crate::{
     error::EncoderError,
     lstm::{LstmEncoder, LstmEncoderCache, LstmEncoderConfig},
     modality::Modality,
+    parts::{EncoderNoise, EncoderParts},
     pooled::{PooledConfig, PooledEncoder, PooledEncoderCache},
     projection_head::{ProjectionHead, ProjectionHeadCache},
     regression_head::{

@@ -8,12 +8,15 @@
 //! has it.
 
 use modalign_core::{Scalar, impl_parameters};
-use modalign_nn::{Dropout, DropoutCache, Fixed, Linear, Lstm, LstmCache, LstmConfig};
+use modalign_nn::{
+    Dropout, DropoutCache, Fixed, Linear, Lstm, LstmCache, LstmConfig, LstmParts, SequenceBatch,
+};
 use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check_rate, check_size};
+use crate::parts::DropoutNoise;
 use crate::{EncoderError, EncoderWorkspace};
 
 /// The size of an [`LstmEncoder`].
@@ -113,28 +116,39 @@ impl<A: Scalar> LstmEncoder<A> {
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, LstmEncoderCache<A>), EncoderError> {
         let (mut y, mut cache) = (Array2::default((0, 0)), LstmEncoderCache::default());
-        self.draw(lengths.len(), rng, &mut cache);
-        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        let (noise, parts) = self.forward_parts(x.into(), lengths, &mut cache)?;
+        noise.draw(rng);
+        parts.run()?;
+        self.finish_forward(&mut cache, &mut y)?;
         Ok((y, cache))
     }
 
-    pub(crate) fn draw(&self, rows: usize, rng: &mut impl Rng, cache: &mut LstmEncoderCache<A>) {
-        let shape = Ix2(rows, self.lstm.output_size());
-        self.dropout.draw(shape, rng, &mut cache.dropout);
+    /// What is to be drawn and what is to be done before [`finish_forward`](Self::finish_forward).
+    pub(crate) fn forward_parts<'a>(
+        &'a self,
+        x: SequenceBatch<'a, A>,
+        lengths: &[usize],
+        cache: &'a mut LstmEncoderCache<A>,
+    ) -> Result<(DropoutNoise<'a, A>, LstmParts<'a, A>), EncoderError> {
+        check_lengths(x, lengths)?;
+        let noise = DropoutNoise {
+            dropout: *self.dropout,
+            shape: Ix2(lengths.len(), self.lstm.output_size()),
+            cache: &mut cache.dropout,
+        };
+        let parts = self.lstm.forward_final_parts(x, lengths, &mut cache.lstm)?;
+        Ok((noise, parts))
     }
 
-    pub(crate) fn forward_into(
+    pub(crate) fn finish_forward(
         &self,
-        x: ArrayView3<A>,
-        lengths: &[usize],
         cache: &mut LstmEncoderCache<A>,
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
         let LstmEncoderCache {
             lstm, dropout, h, ..
         } = cache;
-        check_lengths(x, lengths)?;
-        self.lstm.forward_final_into(x, lengths, lstm, h)?;
+        self.lstm.last_hidden_into(lstm, h)?;
         dropout.apply(h)?;
         Ok(self.linear.infer_into(h.view(), y)?)
     }
@@ -144,7 +158,12 @@ impl<A: Scalar> LstmEncoder<A> {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
+    pub fn infer<'a>(
+        &self,
+        x: impl Into<SequenceBatch<'a, A>>,
+        lengths: &[usize],
+    ) -> Result<Array2<A>, EncoderError> {
+        let x = x.into();
         check_lengths(x, lengths)?;
         Ok(self
             .linear
@@ -163,7 +182,7 @@ impl<A: Scalar> LstmEncoder<A> {
         workspace: &mut EncoderWorkspace<A>,
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
-        check_lengths(x, lengths)?;
+        check_lengths(x.into(), lengths)?;
         let EncoderWorkspace { lstm, vectors } = workspace;
         self.lstm.infer_final_into(x, lengths, lstm, vectors)?;
         Ok(self.linear.infer_into(vectors.view(), y)?)
@@ -180,15 +199,17 @@ impl<A: Scalar> LstmEncoder<A> {
         dy: ArrayView2<A>,
         grads: &mut Self,
     ) -> Result<(), EncoderError> {
-        self.backward_into(&mut cache, dy, grads)
+        self.backward_parts(&mut cache, dy, grads)?.run()?;
+        self.finish_backward(&cache, grads)
     }
 
-    pub(crate) fn backward_into(
-        &self,
-        cache: &mut LstmEncoderCache<A>,
+    /// What is to be done before [`finish_backward`](Self::finish_backward).
+    pub(crate) fn backward_parts<'a>(
+        &'a self,
+        cache: &'a mut LstmEncoderCache<A>,
         dy: ArrayView2<A>,
         grads: &mut Self,
-    ) -> Result<(), EncoderError> {
+    ) -> Result<LstmParts<'a, A>, EncoderError> {
         let LstmEncoderCache {
             lstm,
             dropout,
@@ -198,13 +219,19 @@ impl<A: Scalar> LstmEncoder<A> {
         self.linear
             .backward_into(h.view(), dy, &mut grads.linear, dh)?;
         dropout.apply(dh)?;
-        Ok(self
-            .lstm
-            .backward_final_into(lstm, dh.view(), &mut grads.lstm)?)
+        Ok(self.lstm.backward_final_parts(lstm, dh.view())?)
+    }
+
+    pub(crate) fn finish_backward(
+        &self,
+        cache: &LstmEncoderCache<A>,
+        grads: &mut Self,
+    ) -> Result<(), EncoderError> {
+        Ok(self.lstm.add_gradients(&cache.lstm, &mut grads.lstm)?)
     }
 }
 
-fn check_lengths<A>(x: ArrayView3<A>, lengths: &[usize]) -> Result<(), EncoderError> {
+fn check_lengths<A>(x: SequenceBatch<A>, lengths: &[usize]) -> Result<(), EncoderError> {
     match lengths.iter().position(|&length| length == 0) {
         Some(row) => Err(EncoderError::Length {
             row,

@@ -5,12 +5,13 @@
 //! ```
 
 use modalign_core::{Scalar, assign, impl_parameters};
-use modalign_nn::{Activation, Dropout, DropoutCache, Fixed, Linear};
+use modalign_nn::{Activation, Dropout, DropoutCache, Fixed, Linear, SequenceBatch};
 use ndarray::{Array2, ArrayView2, ArrayView3, Ix2};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check_rate, check_size};
+use crate::parts::DropoutNoise;
 use crate::{EncoderError, EncoderWorkspace, Statistics};
 
 /// The size of a [`PooledEncoder`].
@@ -106,25 +107,33 @@ impl<A: Scalar> PooledEncoder<A> {
         rng: &mut impl Rng,
     ) -> Result<(Array2<A>, PooledEncoderCache<A>), EncoderError> {
         let (mut y, mut cache) = (Array2::default((0, 0)), PooledEncoderCache::default());
-        self.draw(lengths.len(), rng, &mut cache);
-        self.forward_into(x, lengths, &mut cache, &mut y)?;
+        let (noise, statistics) = self.forward_parts(lengths.len(), &mut cache);
+        noise.draw(rng);
+        self.statistics.apply_into(x.into(), lengths, statistics)?;
+        self.finish_forward(&mut cache, &mut y)?;
         Ok((y, cache))
     }
 
-    pub(crate) fn draw(&self, rows: usize, rng: &mut impl Rng, cache: &mut PooledEncoderCache<A>) {
-        let shape = Ix2(rows, self.linear.input_size());
-        self.dropout.draw(shape, rng, &mut cache.dropout);
+    /// What is to be drawn, and the statistics that are to be filled, before
+    /// [`finish_forward`](Self::finish_forward).
+    pub(crate) fn forward_parts<'a>(
+        &self,
+        rows: usize,
+        cache: &'a mut PooledEncoderCache<A>,
+    ) -> (DropoutNoise<'a, A>, &'a mut Array2<A>) {
+        let noise = DropoutNoise {
+            dropout: *self.dropout,
+            shape: Ix2(rows, self.linear.input_size()),
+            cache: &mut cache.dropout,
+        };
+        (noise, &mut cache.statistics)
     }
 
-    pub(crate) fn forward_into(
+    pub(crate) fn finish_forward(
         &self,
-        x: ArrayView3<A>,
-        lengths: &[usize],
         cache: &mut PooledEncoderCache<A>,
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
-        self.statistics
-            .apply_into(x, lengths, &mut cache.statistics)?;
         cache.dropout.apply(&mut cache.statistics)?;
         self.linear.infer_into(cache.statistics.view(), y)?;
         *y = Activation::Relu.infer(std::mem::take(y));
@@ -137,8 +146,14 @@ impl<A: Scalar> PooledEncoder<A> {
     /// # Errors
     ///
     /// As [`forward`](Self::forward).
-    pub fn infer(&self, x: ArrayView3<A>, lengths: &[usize]) -> Result<Array2<A>, EncoderError> {
-        let statistics = self.statistics.apply(x, lengths)?;
+    pub fn infer<'a>(
+        &self,
+        x: impl Into<SequenceBatch<'a, A>>,
+        lengths: &[usize],
+    ) -> Result<Array2<A>, EncoderError> {
+        let mut statistics = Array2::default((0, 0));
+        self.statistics
+            .apply_into(x.into(), lengths, &mut statistics)?;
         Ok(Activation::Relu.infer(self.linear.infer(statistics.view())?))
     }
 
@@ -155,7 +170,7 @@ impl<A: Scalar> PooledEncoder<A> {
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
         let statistics = &mut workspace.vectors;
-        self.statistics.apply_into(x, lengths, statistics)?;
+        self.statistics.apply_into(x.into(), lengths, statistics)?;
         self.linear.infer_into(statistics.view(), y)?;
         *y = Activation::Relu.infer(std::mem::take(y));
         Ok(())

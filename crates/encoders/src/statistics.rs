@@ -8,6 +8,7 @@
 //! Nothing here is trained and inputs are data, so there is no backward pass.
 
 use modalign_core::{Scalar, check_shape, resize};
+use modalign_nn::SequenceBatch;
 use ndarray::{Array2, ArrayView3, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ impl Statistics {
         lengths: &[usize],
     ) -> Result<Array2<A>, EncoderError> {
         let mut y = Array2::zeros((x.dim().0, self.output_size(x.dim().2)));
-        self.apply_into(x, lengths, &mut y)?;
+        self.apply_into(x.into(), lengths, &mut y)?;
         Ok(y)
     }
 
@@ -64,7 +65,7 @@ impl Statistics {
     /// it has.
     pub(crate) fn apply_into<A: Scalar>(
         self,
-        x: ArrayView3<A>,
+        x: SequenceBatch<A>,
         lengths: &[usize],
         y: &mut Array2<A>,
     ) -> Result<(), EncoderError> {
@@ -81,7 +82,7 @@ impl Statistics {
                     found: length,
                 });
             }
-            let valid = x.slice(s![row, ..length, ..]);
+            let valid = x.values().slice_move(s![x.row(row), ..length, ..]);
             let count = A::from_f64(length as f64);
             let mut target = y.row_mut(row);
             let (mut mean, mut deviation) = target.view_mut().split_at(Axis(0), width);

@@ -5,12 +5,12 @@
 
 use modalign_core::{ChaCha8Rng, Parameters, Stream, rng};
 use modalign_encoders::{
-    BertConfig, BertEncoder, Encoder, EncoderConfig, EncoderError, EncoderWorkspace,
+    BertConfig, BertEncoder, Encoder, EncoderCache, EncoderConfig, EncoderError, EncoderWorkspace,
     LstmEncoderConfig, PooledConfig, Pooling, ProjectionHead, RegressionHead, RegressionHeadConfig,
     RegressionHeadWorkspace, Statistics, TokenBatch,
 };
-use modalign_nn::TransformerConfig;
-use ndarray::{Array1, Array2, Array3};
+use modalign_nn::{SequenceBatch, TransformerConfig};
+use ndarray::{Array1, Array2, Array3, Axis};
 use proptest::prelude::*;
 
 /// Stands for the extent that fits.
@@ -117,6 +117,56 @@ proptest! {
         let (_, cache) = forward().unwrap();
         let mut grads = other.zeros_like();
         let _ = other.backward(cache, Array2::ones(expected).view(), &mut grads);
+    }
+
+    #[test]
+    fn parts(
+        config in configs(),
+        (all, steps, input) in (1_usize..40, 1_usize..4, 1_usize..4),
+        picks in prop::collection::vec(0_usize..40, 1..40),
+        (beyond, length, split) in (drawn(), drawn(), 0_usize..4),
+    ) {
+        let length = fit(length, steps);
+        let x = Array3::from_shape_fn((all, steps, input), |(row, step, column)| {
+            (row + 2 * step + 3 * column) as f64 * 0.01
+        });
+        let mut rows: Vec<usize> = picks.iter().map(|pick| pick % all).collect();
+        let last = rows.len() - 1;
+        rows[last] = if beyond == FITS { all - 1 } else { all + beyond };
+        let selected = SequenceBatch::select(x.view(), &rows);
+        prop_assert_eq!(selected.is_ok(), beyond == FITS);
+        let Ok(selected) = selected else {
+            return Ok(());
+        };
+        prop_assert_eq!(selected.dim(), (rows.len(), steps, input));
+        let lengths = vec![length; rows.len()];
+        let encoder = Encoder::<f64>::new(&config, input, &mut seeded()).unwrap();
+        let copied = x.select(Axis(0), &rows);
+        let (mut cache, mut y) = (EncoderCache::default(), Array2::default((0, 0)));
+        let forward = |cache: &mut EncoderCache<f64>, y: &mut Array2<f64>| {
+            let (noise, parts) = encoder.forward_parts(selected.view(), &lengths, cache, y)?;
+            let (first, second) = parts.split_at(split);
+            second.run()?;
+            first.run()?;
+            noise.draw(&mut seeded())?;
+            encoder.finish_forward(cache, y)
+        };
+        let fits = (1..=steps).contains(&length);
+        if judge("parts", fits, forward(&mut cache, &mut y)).is_none() {
+            return Ok(());
+        }
+        let (expected, whole) = encoder.forward(copied.view(), &lengths, &mut seeded()).unwrap();
+        prop_assert_eq!(&y, &expected);
+        prop_assert_eq!(encoder.infer(selected, &lengths).unwrap().dim(), y.dim());
+
+        let (mut grads, mut found) = (encoder.zeros_like(), encoder.zeros_like());
+        encoder.backward(whole, y.view(), &mut grads).unwrap();
+        let parts = encoder.backward_parts(&mut cache, y.view(), &mut found).unwrap();
+        let (first, second) = parts.split_at(split);
+        second.run().unwrap();
+        first.run().unwrap();
+        encoder.finish_backward(&cache, &mut found).unwrap();
+        prop_assert_eq!(found.named_views(), grads.named_views());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub fn check_gradients(
     let inputs: Vec<_> = sequences
         .iter()
         .map(|(values, lengths)| Input {
-            values: values.view(),
+            sequences: values.view().into(),
             lengths,
         })
         .collect();

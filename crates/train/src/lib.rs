@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod awake;
 mod checkpoint;
 mod config;
 mod error;

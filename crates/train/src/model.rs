@@ -12,18 +12,19 @@
 //! Multi-Task Learning for Multimodal Sentiment Analysis", AAAI 2021, as its published code has it;
 //! the projections are this project's choice, for covariances are comparable at one width only.
 
-use modalign_core::{Parameters, Scalar, assign, impl_parameters, resize};
+use modalign_core::{Parameters, Path, Scalar, assign, impl_parameters, resize};
 use modalign_data::Sequences;
 use modalign_encoders::{
-    BertEncoder, Encoder, EncoderCache, Modality, ProjectionHead, RegressionHead,
+    BertEncoder, Encoder, EncoderCache, EncoderParts, Modality, ProjectionHead, RegressionHead,
     RegressionHeadCache,
 };
 use modalign_fusion::Concatenation;
-use modalign_nn::{Fixed, sums_of_squares};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, s};
+use modalign_nn::{Fixed, Optimizer, SequenceBatch, sums_of_squares};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
+use crate::awake;
 use crate::error::check_count;
 use crate::{ExperimentConfig, TrainError};
 
@@ -69,7 +70,7 @@ impl_parameters!(Model {
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a, A> {
     /// `[B, T, D]`; steps beyond a row's length do not matter.
-    pub values: ArrayView3<'a, A>,
+    pub sequences: SequenceBatch<'a, A>,
     /// `[B]`, each in 1 to T.
     pub lengths: &'a [usize],
 }
@@ -77,7 +78,7 @@ pub struct Input<'a, A> {
 impl<'a> From<&'a Sequences> for Input<'a, f32> {
     fn from(sequences: &'a Sequences) -> Self {
         Self {
-            values: sequences.values.view(),
+            sequences: sequences.values.view().into(),
             lengths: &sequences.lengths,
         }
     }
@@ -112,17 +113,23 @@ pub struct OutputGradients<A> {
 /// cache use its memory again.
 #[derive(Debug, Default)]
 pub struct ModelCache<A> {
+    representations: Vec<Representation<A>>,
     branches: Vec<BranchCache<A>>,
     fusion: FusionCache<A>,
+}
+
+/// What an encoder puts out, and the factors of modality dropout if there are any.
+#[derive(Debug, Default)]
+struct Representation<A> {
+    values: Array2<A>,
+    kept: Option<Array2<A>>,
 }
 
 #[derive(Debug, Default)]
 struct BranchCache<A> {
     encoder: EncoderCache<A>,
-    representation: Array2<A>,
     head: RegressionHeadCache<A>,
     shared: Array2<A>,
-    kept: Option<Array2<A>>,
     /// The gradients in the representation: all of it, the head's part and the projection's.
     gradient: Array2<A>,
     of_head: Array2<A>,
@@ -281,7 +288,7 @@ impl<A: Scalar> Model<A> {
     pub fn forward(
         &self,
         inputs: &[Input<'_, A>],
-        rng: &mut impl Rng,
+        rng: &mut (impl Rng + Send),
     ) -> Result<(Outputs<A>, ModelCache<A>), TrainError> {
         let (mut outputs, mut cache) = (Outputs::default(), ModelCache::default());
         self.forward_into(inputs, rng, &mut cache, &mut outputs)?;
@@ -291,7 +298,8 @@ impl<A: Scalar> Model<A> {
     /// As [`forward`](Self::forward), into a cache and outputs whose memory is used again. Nothing is
     /// allocated once a batch as large has been seen, except by a text model that is trained.
     ///
-    /// Everything random is drawn first; then the modalities are worked on side by side.
+    /// The rows of recurrent encoders, and modalities, are worked on side by side, with what is drawn at
+    /// random beside them.
     ///
     /// # Errors
     ///
@@ -299,7 +307,7 @@ impl<A: Scalar> Model<A> {
     pub fn forward_into(
         &self,
         inputs: &[Input<'_, A>],
-        rng: &mut impl Rng,
+        rng: &mut (impl Rng + Send),
         cache: &mut ModelCache<A>,
         outputs: &mut Outputs<A>,
     ) -> Result<(), TrainError> {
@@ -307,35 +315,59 @@ impl<A: Scalar> Model<A> {
         let count = used.iter().flatten().count();
         check_count("inputs", inputs.len(), count)?;
         let used = &used[..count];
-        let ModelCache { branches, fusion } = cache;
+        let ModelCache {
+            representations,
+            branches,
+            fusion,
+        } = cache;
+        representations.resize_with(count, Representation::default);
         branches.resize_with(count, BranchCache::default);
-        for ((branch, input), cache) in used.iter().flatten().zip(inputs).zip(&mut *branches) {
-            let (rows, output) = (input.lengths.len(), &mut cache.representation);
-            branch
+        let mut parts = [(); 3].map(|()| None);
+        let mut noises = [(); 3].map(|()| None);
+        let caches = representations.iter_mut().zip(&mut *branches);
+        for (index, (branch, (representation, cache))) in
+            used.iter().flatten().zip(caches).enumerate()
+        {
+            let Input { sequences, lengths } = &inputs[index];
+            let sequences = sequences.view();
+            let Representation { values: y, kept } = representation;
+            let BranchCache { encoder, head, .. } = cache;
+            let (noise, part) = branch
                 .encoder
-                .draw(input.values, input.lengths, rng, &mut cache.encoder, output)?;
-            branch.head.draw(rows, rng, &mut cache.head);
-            keep(rows, *branch.modality_dropout, rng, &mut cache.kept);
+                .forward_parts(sequences, lengths, encoder, y)?;
+            parts[index] = Some(part);
+            noises[index] = Some((branch, noise, lengths.len(), head, kept));
         }
         let rows = inputs.first().map_or(0, |input| input.lengths.len());
-        self.fusion.draw(rows, rng, &mut fusion.head);
-
-        let encode = |((branch, input), cache): ((&Option<&Branch<A>>, &Input<A>), &mut _)| {
-            branch.map_or(Ok(()), |branch| branch.encode(input, cache))
+        let head = &mut fusion.head;
+        let draw = || {
+            for (branch, noise, rows, head, kept) in noises.into_iter().flatten() {
+                noise.draw(rng)?;
+                branch.head.draw(rows, rng, head);
+                keep(rows, *branch.modality_dropout, rng, kept);
+            }
+            self.fusion.draw(rows, rng, head);
+            Ok(())
         };
-        side_by_side(used.par_iter().zip(inputs).zip(&mut *branches), encode)?;
-
-        fusion.join(branches)?;
-        let judge = |(branch, cache): (&Option<&Branch<A>>, &mut BranchCache<A>)| {
-            branch.map_or(Ok(()), |branch| branch.judge(cache))
+        encode(parts, draw)?;
+        let finish = |((branch, representation), cache): Encoded<&mut _, A>| {
+            branch.map_or(Ok(()), |branch| branch.finish(representation, cache))
         };
-        let (fused, unimodal) = rayon::join(
-            || {
-                Ok(self
-                    .fusion
-                    .forward_into(fusion.joined.view(), &mut fusion.head)?)
+        let encoded = used.par_iter().zip(&mut *representations);
+        side_by_side(encoded.zip(&mut *branches), finish)?;
+
+        let judge = |((branch, representation), cache): Encoded<&Representation<A>, A>| {
+            let x = representation.values.view();
+            branch.map_or(Ok(()), |branch| branch.judge(x, cache))
+        };
+        let judged = used.par_iter().zip(&*representations).zip(&mut *branches);
+        let (unimodal, fused) = awake::join(
+            || side_by_side(judged, judge),
+            || -> Result<(), TrainError> {
+                fusion.join(representations)?;
+                let FusionCache { joined, head, .. } = fusion;
+                Ok(self.fusion.forward_into(joined.view(), head)?)
             },
-            || side_by_side(used.par_iter().zip(&mut *branches), judge),
         );
         fused.and(unimodal)?;
 
@@ -411,6 +443,18 @@ impl<A: Scalar> Model<A> {
         gradients: &OutputGradients<A>,
         grads: &mut Self,
     ) -> Result<(), TrainError> {
+        self.backward_beside(cache, gradients, grads, || ())
+    }
+
+    /// As [`backward_into`](Self::backward_into), with something beside it, on the thread that has less
+    /// to do.
+    pub(crate) fn backward_beside(
+        &self,
+        cache: &mut ModelCache<A>,
+        gradients: &OutputGradients<A>,
+        grads: &mut Self,
+        beside: impl FnOnce() + Send,
+    ) -> Result<(), TrainError> {
         let modalities = cache.branches.len();
         let projections = self.branches().filter(|(_, one)| one.projection.is_some());
         for (what, found, expected) in [
@@ -425,7 +469,11 @@ impl<A: Scalar> Model<A> {
         ] {
             check_count(what, found, expected)?;
         }
-        let ModelCache { branches, fusion } = cache;
+        let ModelCache {
+            representations,
+            branches,
+            fusion,
+        } = cache;
         let used = self.in_use();
         let trained = |branch: &&Branch<A>| branch.encoder.is_trained();
         // The first columns of the fusion are often text vectors, whose gradient nobody needs.
@@ -441,43 +489,80 @@ impl<A: Scalar> Model<A> {
             let (Some(branch), Some(grads)) = (branch, grads) else {
                 return Ok(());
             };
+            let representation = representations[index].values.view();
+            let score = gradients.unimodal[index].view();
             let shared = gradients.shared.get(index).map(|one| one.view());
-            branch.judge_backward(cache, gradients.unimodal[index].view(), shared, grads)
+            branch.judge_backward(representation, cache, score, shared, grads)
         };
         let parallel = used.par_iter().zip(&mut *branches).zip(&mut parts);
-        let (fused, unimodal) = rayon::join(
+        let (unimodal, fused) = awake::join(
+            || {
+                let judged = side_by_side(parallel.zip(0..count), judge);
+                beside();
+                judged
+            },
             || -> Result<(), TrainError> {
                 let FusionCache { head, gradient, .. } = fusion;
                 let score = gradients.fused.view();
                 self.fusion.add_gradients(head, score, &mut grads.fusion)?;
                 Ok(self.fusion.input_gradient_into(head, first, gradient)?)
             },
-            || side_by_side(parallel.zip(0..count), judge),
         );
         fused.and(unimodal)?;
 
         let mut start = 0;
-        for (branch, cache) in used.iter().flatten().zip(&mut *branches) {
+        for (index, (branch, cache)) in used.iter().flatten().zip(&mut *branches).enumerate() {
             let end = start + branch.encoder.output_size();
             if trained(branch) {
                 let columns = s![.., start - first..end - first];
-                cache.add_up(fusion.gradient.slice(columns));
+                let kept = representations[index].kept.as_ref();
+                cache.add_up(fusion.gradient.slice(columns), kept);
             }
             start = end;
         }
-        let encode = |((branch, cache), grads): Part<A>| {
-            let (Some(branch), Some(grads)) = (branch, grads) else {
-                return Ok(());
-            };
+        let mut work = [(); 3].map(|()| None);
+        let branches_and_grads = used.iter().flatten().zip(&mut *branches).zip(&mut parts);
+        for (work, ((branch, cache), grads)) in work.iter_mut().zip(branches_and_grads) {
             let BranchCache {
                 encoder, gradient, ..
             } = cache;
-            let grads = &mut grads.encoder;
-            Ok(branch
-                .encoder
-                .backward_into(encoder, gradient.view(), grads)?)
-        };
-        side_by_side(used.par_iter().zip(&mut *branches).zip(&mut parts), encode)
+            if let Some(grads) = grads {
+                let (gradient, grads) = (gradient.view(), &mut grads.encoder);
+                *work = Some((branch.encoder).backward_parts(encoder, gradient, grads)?);
+            }
+        }
+        encode(work, nothing)?;
+        let branches = used.iter().flatten().zip(branches);
+        for ((branch, cache), grads) in branches.zip(parts.iter_mut().flatten()) {
+            (branch.encoder).finish_backward(&cache.encoder, &mut grads.encoder)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a step of the optimiser on two threads: modalities and fusion, as in the passes and in
+    /// [`norm`](Self::norm), so that what a thread leaves of them in its cache is there for it.
+    pub(crate) fn step(
+        &mut self,
+        optimizer: &mut Optimizer<A>,
+        grads: &Self,
+        learning_rate_factor: f64,
+    ) -> Result<(), TrainError> {
+        let mut arrays = 0;
+        for (_, branch) in self.branches() {
+            branch.visit(&mut Path::default(), &mut |_, _| arrays += 1);
+        }
+        let (mut first, mut second) = optimizer.begin_step(learning_rate_factor).split_at(arrays);
+        let branches = [&mut self.text, &mut self.audio, &mut self.vision];
+        let (branches, fusion) = awake::join(
+            || {
+                let branches = branches.into_iter().flatten();
+                branches
+                    .zip(grads.branches())
+                    .try_for_each(|(branch, (_, grads))| first.apply(branch, grads))
+            },
+            || second.apply(&mut self.fusion, &grads.fusion),
+        );
+        Ok(branches.and(fusion)?)
     }
 
     /// The Euclidean norm of all parameters together, as [`global_norm`](modalign_nn::global_norm)
@@ -486,7 +571,7 @@ impl<A: Scalar> Model<A> {
         let [branches, fusion] = squares;
         branches.clear();
         fusion.clear();
-        rayon::join(
+        awake::join(
             || {
                 for (_, branch) in self.branches() {
                     sums_of_squares(branch, |square| branches.push(square));
@@ -502,6 +587,47 @@ impl<A: Scalar> Model<A> {
     }
 }
 
+/// Works on the parts of a pass of the encoders, with something beside them. Parts fall into shares of
+/// the same rows in all modalities and in both passes of a batch, so that what a thread leaves of them in
+/// its cache is there for it.
+fn encode<A: Scalar>(
+    parts: [Option<EncoderParts<'_, A>>; 3],
+    beside: impl FnOnce() -> Result<(), TrainError> + Send,
+) -> Result<(), TrainError> {
+    let count = parts.iter().flatten().map(EncoderParts::count).max();
+    let count = count.unwrap_or(0);
+    if count < 2 {
+        let (beside, encoded) = awake::join(beside, || {
+            side_by_side(parts.into_par_iter(), |parts| {
+                Ok(parts.map_or(Ok(()), EncoderParts::run)?)
+            })
+        });
+        return beside.and(encoded);
+    }
+    let mut second = [(); 3].map(|()| None);
+    let mut first = [(); 3].map(|()| None);
+    for (index, parts) in parts.into_iter().enumerate() {
+        if let Some(parts) = parts {
+            // What cannot be split goes to the share that has nothing beside it.
+            let here = if parts.count() < 2 { 0 } else { count / 2 };
+            let (left, right) = parts.split_at(here);
+            (first[index], second[index]) = (Some(left), Some(right));
+        }
+    }
+    let (first, second) = awake::join(
+        || {
+            beside()?;
+            encode(first, nothing)
+        },
+        || encode(second, nothing),
+    );
+    first.and(second)
+}
+
+fn nothing() -> Result<(), TrainError> {
+    Ok(())
+}
+
 /// Works on the modalities side by side. What each one does is the same on any number of threads.
 fn side_by_side<I: IndexedParallelIterator>(
     parts: I,
@@ -511,20 +637,18 @@ fn side_by_side<I: IndexedParallelIterator>(
 }
 
 impl<A: Scalar> Branch<A> {
-    fn encode(&self, input: &Input<A>, cache: &mut BranchCache<A>) -> Result<(), TrainError> {
-        let BranchCache {
-            encoder,
-            representation,
-            ..
-        } = cache;
-        Ok(self
-            .encoder
-            .forward_into(input.values, input.lengths, encoder, representation)?)
+    /// The rest of the encoder's pass.
+    fn finish(
+        &self,
+        representation: &mut Representation<A>,
+        cache: &mut BranchCache<A>,
+    ) -> Result<(), TrainError> {
+        let y = &mut representation.values;
+        Ok(self.encoder.finish_forward(&mut cache.encoder, y)?)
     }
 
     /// Head and projection.
-    fn judge(&self, cache: &mut BranchCache<A>) -> Result<(), TrainError> {
-        let x = cache.representation.view();
+    fn judge(&self, x: ArrayView2<A>, cache: &mut BranchCache<A>) -> Result<(), TrainError> {
         self.head.forward_into(x, &mut cache.head)?;
         if let Some(projection) = &self.projection {
             projection.infer_into(x, &mut cache.shared)?;
@@ -534,6 +658,7 @@ impl<A: Scalar> Branch<A> {
 
     fn judge_backward(
         &self,
+        representation: ArrayView2<A>,
         cache: &mut BranchCache<A>,
         score: ArrayView1<A>,
         shared: Option<ArrayView2<A>>,
@@ -550,13 +675,13 @@ impl<A: Scalar> Branch<A> {
             (&self.projection, shared, &mut grads.projection)
         {
             let dx = trained.then_some(&mut cache.of_projection);
-            projection.backward_into(cache.representation.view(), shared, grads, dx)?;
+            projection.backward_into(representation, shared, grads, dx)?;
         }
         Ok(())
     }
 
     fn infer(&self, input: &Input<A>) -> Result<Inferred<A>, TrainError> {
-        let representation = self.encoder.infer(input.values, input.lengths)?;
+        let representation = self.encoder.infer(input.sequences.view(), input.lengths)?;
         let (feature, score) = self.head.infer(representation.view())?;
         let shared = match &self.projection {
             Some(projection) => Some(projection.infer(representation.view())?),
@@ -565,6 +690,9 @@ impl<A: Scalar> Branch<A> {
         Ok((representation, feature, score, shared))
     }
 }
+
+/// What the forward pass of one modality works on after its encoder; R borrows its representation.
+type Encoded<'a, 'b, R, A> = ((&'a Option<&'b Branch<A>>, R), &'a mut BranchCache<A>);
 
 /// What the backward pass of one modality works on.
 type Part<'a, 'b, A> = (
@@ -577,9 +705,9 @@ type Inferred<A> = (Array2<A>, Array2<A>, Array1<A>, Option<Array2<A>>);
 
 impl<A: Scalar> BranchCache<A> {
     /// Sums up the gradient in the representation, given that by way of the fusion.
-    fn add_up(&mut self, of_fusion: ArrayView2<A>) {
+    fn add_up(&mut self, of_fusion: ArrayView2<A>, kept: Option<&Array2<A>>) {
         assign(&mut self.gradient, of_fusion);
-        if let Some(kept) = &self.kept {
+        if let Some(kept) = kept {
             self.gradient *= kept;
         }
         self.gradient += &self.of_head;
@@ -590,12 +718,12 @@ impl<A: Scalar> BranchCache<A> {
 }
 
 impl<A: Scalar> FusionCache<A> {
-    fn join(&mut self, branches: &[BranchCache<A>]) -> Result<(), TrainError> {
-        let views = branches.iter().map(|one| one.representation.view());
+    fn join(&mut self, representations: &[Representation<A>]) -> Result<(), TrainError> {
+        let views = representations.iter().map(|one| one.values.view());
         Concatenation.infer_into(views, &mut self.joined)?;
         let mut start = 0;
-        for one in branches {
-            let end = start + one.representation.ncols();
+        for one in representations {
+            let end = start + one.values.ncols();
             if let Some(kept) = &one.kept {
                 let mut columns = self.joined.slice_mut(s![.., start..end]);
                 columns *= kept;

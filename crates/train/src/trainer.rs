@@ -3,16 +3,17 @@
 use std::fmt::Display;
 use std::sync::mpsc::sync_channel;
 
-use modalign_core::{ChaCha8Rng, Parameters, Path, Store, Stream, assign, rng};
+use modalign_core::{ChaCha8Rng, Parameters, Path, Store, Stream, assign, resize, rng};
 use modalign_data::{Batch, Sequences, Split, epoch_order};
 use modalign_encoders::{Encoder, Modality};
 use modalign_labels::{LabelError, LabelGenerator, LabelState, UpdateReport};
 use modalign_metrics::{Report, evaluate};
-use modalign_nn::{LinearWarmup, Optimizer, scale_to_norm};
+use modalign_nn::{LinearWarmup, Optimizer, SequenceBatch, scale_to_norm};
 use ndarray::{Array1, Array2, Array3, ArrayView3, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::awake;
 use crate::config::{Accumulation, ExperimentConfig, TrainingConfig};
 use crate::history::Term;
 use crate::model::{Input, Model, ModelCache, OutputGradients, Outputs};
@@ -76,8 +77,8 @@ pub(crate) struct Trainer<'a> {
 /// Memory that every step uses again. What it holds between steps has no meaning.
 #[derive(Default)]
 struct Workspace {
-    /// The batch that is learned from, and the one that is gathered meanwhile.
-    batches: [Batch; 2],
+    /// Of the rows of a batch, for each modality.
+    lengths: [Vec<usize>; Modality::ALL.len()],
     targets: Targets<f32>,
     /// `[M+1, B]`
     labels: Array2<f32>,
@@ -267,11 +268,13 @@ impl<'a> Trainer<'a> {
         let batches = order
             .chunks(training.batch_size)
             .skip(self.position.batches);
-        if self.data.train.file_features.is_empty() {
-            self.steps_in_memory(epoch, batches)?;
-        } else {
-            self.steps_from_file(epoch, batches)?;
-        }
+        awake::with_second_thread(|| {
+            if self.data.train.file_features.is_empty() {
+                self.steps_in_memory(epoch, batches)
+            } else {
+                self.steps_from_file(epoch, batches)
+            }
+        })?;
 
         let (valid_loss, valid) = self.validate(epoch)?;
         let best = self.best_epoch().map(|best| best.valid_loss);
@@ -309,27 +312,19 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Learns from these batches; each is gathered while the one before is learned from.
+    /// Learns from these batches, whose rows are read where they lie.
     fn steps_in_memory<'r>(
         &mut self,
         epoch: usize,
-        mut batches: impl Iterator<Item = &'r [usize]> + Send,
+        batches: impl Iterator<Item = &'r [usize]>,
     ) -> Result<(), TrainError> {
-        let (train, keys) = (&self.data.train, self.data.keys());
-        let [mut present, mut next] = std::mem::take(&mut self.workspace.batches);
-        let mut gather = |batch: &mut Batch| match batches.next() {
-            Some(rows) => train.batch_into(&keys, rows, batch).map(|()| true),
-            None => Ok(false),
-        };
-        let mut more = gather(&mut present)?;
-        while more {
-            let (learned, gathered) =
-                rayon::join(|| self.step_of_epoch(epoch, &present), || gather(&mut next));
-            learned?;
-            more = gathered?;
-            std::mem::swap(&mut present, &mut next);
+        let data = self.data;
+        let mut lengths = std::mem::take(&mut self.workspace.lengths);
+        for rows in batches {
+            let (inputs, count) = select(data, rows, &mut lengths)?;
+            self.step_of_epoch(epoch, rows, &inputs[..count])?;
         }
-        self.workspace.batches = [present, next];
+        self.workspace.lengths = lengths;
         Ok(())
     }
 
@@ -357,7 +352,8 @@ impl<'a> Trainer<'a> {
             });
             for batch in receiver {
                 let batch = batch?;
-                self.step_of_epoch(epoch, &batch)?;
+                let (inputs, count) = inputs(&batch);
+                self.step_of_epoch(epoch, &batch.rows, &inputs[..count])?;
                 // Without a taker, the last batches have been read.
                 let _ = give_back.try_send(batch);
             }
@@ -389,7 +385,6 @@ impl<'a> Trainer<'a> {
             labels: Array1::zeros(rows),
         };
         let Workspace {
-            batches,
             cache,
             outputs,
             output_gradients,
@@ -407,19 +402,21 @@ impl<'a> Trainer<'a> {
         };
         self.model
             .backward_into(cache, output_gradients, &mut self.gradients.clone())?;
-        if train.file_features.is_empty() {
-            *batches = [largest.clone(), largest];
-        }
         Ok(())
     }
 
     /// Learns from the next batch of the epoch under way.
-    fn step_of_epoch(&mut self, epoch: usize, batch: &Batch) -> Result<(), TrainError> {
+    fn step_of_epoch(
+        &mut self,
+        epoch: usize,
+        rows: &[usize],
+        inputs: &[Input<'_, f32>],
+    ) -> Result<(), TrainError> {
         self.stop_if_interrupted()?;
         let training = &self.config.training;
         let index = self.position.batches;
-        let weight = batch.rows.len() as f64 / self.order.len() as f64;
-        let update = self.batch(epoch, index + 1, batch)?;
+        let weight = rows.len() as f64 / self.order.len() as f64;
+        let update = self.batch(epoch, index + 1, rows, inputs)?;
         let terms = &self.workspace.terms;
         self.observer.observe(&Event::Step {
             run: self.run.index,
@@ -443,7 +440,7 @@ impl<'a> Trainer<'a> {
                 vision,
                 fusion,
             } = &mut self.gradients;
-            rayon::join(
+            awake::join(
                 || {
                     [text, audio, vision]
                         .into_iter()
@@ -583,9 +580,9 @@ impl<'a> Trainer<'a> {
         &mut self,
         epoch: usize,
         number: usize,
-        batch: &Batch,
+        rows: &[usize],
+        inputs: &[Input<'_, f32>],
     ) -> Result<UpdateReport, TrainError> {
-        let rows = &batch.rows[..];
         let Workspace {
             targets,
             labels,
@@ -595,43 +592,42 @@ impl<'a> Trainer<'a> {
             terms,
             ..
         } = &mut self.workspace;
-        assign(&mut targets.multimodal, batch.labels.view());
+        resize(&mut targets.multimodal, rows.len());
+        for (label, &row) in targets.multimodal.iter_mut().zip(rows) {
+            *label = self.data.train.labels[row];
+        }
         match &self.labels {
             Some((_, state)) => {
                 state.targets_into(rows, labels)?;
                 assign(&mut targets.unimodal, labels.slice(s![1.., ..]));
                 state.loss_weights_into(rows, &mut targets.weights)?;
             }
-            None => targets.set_multimodal_only(batch.sequences.len()),
+            None => targets.set_multimodal_only(inputs.len()),
         }
-        let (inputs, count) = inputs(batch);
         self.model
-            .forward_into(&inputs[..count], &mut self.position.noise, cache, outputs)?;
+            .forward_into(inputs, &mut self.position.noise, cache, outputs)?;
+
+        let place = Place {
+            run: self.run,
+            ids: &self.data.train.id,
+            epoch,
+            batch: number,
+            rows,
+        };
+        let (outputs, generated) = (&*outputs, &mut self.labels);
         self.objective
             .evaluate_into(outputs, targets, terms, output_gradients)?;
-        for (term, value) in self.workspace.terms.named() {
-            self.require_finite(&term, value, epoch, number, rows)?;
+        for (term, value) in terms.named() {
+            place.require_finite(&term, value)?;
         }
-        let total = self.workspace.terms.total;
-        let first = *self.position.first_loss.get_or_insert(total);
+        let first = *self.position.first_loss.get_or_insert(terms.total);
         let limit = EXPLOSION * first.max(1.0);
-        if total > limit {
-            return Err(self.diverged(&Term::Total, total, limit, epoch, number, rows));
+        if terms.total > limit {
+            return Err(place.diverged(&Term::Total, terms.total, limit));
         }
-
-        let Workspace {
-            cache,
-            outputs,
-            output_gradients,
-            ..
-        } = &mut self.workspace;
-        let (model, gradients, generated) = (&self.model, &mut self.gradients, &mut self.labels);
-        let (learned, updated) = rayon::join(
-            || model.backward_into(cache, output_gradients, gradients),
-            || {
-                let Some((generator, state)) = generated else {
-                    return Ok(UpdateReport::default());
-                };
+        let mut updated = Ok(UpdateReport::default());
+        let update = || {
+            if let Some((generator, state)) = generated {
                 let features: [_; 1 + Modality::ALL.len()] = std::array::from_fn(|space| {
                     outputs
                         .features
@@ -639,10 +635,12 @@ impl<'a> Trainer<'a> {
                         .unwrap_or(&outputs.features[0])
                         .view()
                 });
-                generator.update(state, epoch, rows, &features[..outputs.features.len()])
-            },
-        );
-        learned?;
+                let features = &features[..outputs.features.len()];
+                updated = generator.update(state, epoch, rows, features);
+            }
+        };
+        self.model
+            .backward_beside(cache, output_gradients, &mut self.gradients, update)?;
         Ok(updated?)
     }
 
@@ -665,18 +663,19 @@ impl<'a> Trainer<'a> {
             .order
             .len()
             .min(batch * self.config.training.batch_size);
-        self.require_finite(
-            &"gradient norm",
-            norm,
+        let place = Place {
+            run: self.run,
+            ids: &self.data.train.id,
             epoch,
             batch,
-            &self.order[first..end],
-        )?;
+            rows: &self.order[first..end],
+        };
+        place.require_finite(&"gradient norm", norm)?;
         let factor = self
             .schedule
             .map_or(1.0, |schedule| schedule.factor(self.optimizer.steps()));
-        self.optimizer
-            .step(&mut self.model, &self.gradients, factor)?;
+        self.model
+            .step(&mut self.optimizer, &self.gradients, factor)?;
         Ok(norm)
     }
 
@@ -689,7 +688,14 @@ impl<'a> Trainer<'a> {
             .map(|(&found, &label)| f64::from((found - label).abs()))
             .sum::<f64>()
             / valid.len() as f64;
-        self.require_finite(&"validation loss", loss, epoch, self.batch_count(), &[])?;
+        let place = Place {
+            run: self.run,
+            ids: &self.data.train.id,
+            epoch,
+            batch: self.batch_count(),
+            rows: &[],
+        };
+        place.require_finite(&"validation loss", loss)?;
         let convention = self.config.data.convention;
         Ok((
             loss,
@@ -724,51 +730,76 @@ impl<'a> Trainer<'a> {
             })
             .collect()
     }
+}
 
-    fn require_finite(
-        &self,
-        term: &dyn Display,
-        value: f64,
-        epoch: usize,
-        batch: usize,
-        rows: &[usize],
-    ) -> Result<(), TrainError> {
+/// What a value that diverges is reported with.
+struct Place<'a> {
+    run: RunId<'a>,
+    /// Of all training rows.
+    ids: &'a [String],
+    epoch: usize,
+    batch: usize,
+    /// Those that the value comes from.
+    rows: &'a [usize],
+}
+
+impl Place<'_> {
+    fn require_finite(&self, term: &dyn Display, value: f64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
-        Err(self.diverged(term, value, f64::INFINITY, epoch, batch, rows))
+        Err(self.diverged(term, value, f64::INFINITY))
     }
 
-    fn diverged(
-        &self,
-        term: &dyn Display,
-        value: f64,
-        limit: f64,
-        epoch: usize,
-        batch: usize,
-        rows: &[usize],
-    ) -> TrainError {
-        let ids = rows.iter().map(|&row| self.data.train.id[row].clone());
+    fn diverged(&self, term: &dyn Display, value: f64, limit: f64) -> TrainError {
         TrainError::Diverged {
             run: self.run.name.to_owned(),
             term: term.to_string(),
             value,
             limit,
-            epoch,
-            batch,
-            ids: ids.collect(),
+            epoch: self.epoch,
+            batch: self.batch,
+            ids: self.rows.iter().map(|&row| self.ids[row].clone()).collect(),
         }
     }
 }
 
-/// The features of a batch, one entry a modality; the first ones count.
-fn inputs(batch: &Batch) -> ([Input<'_, f32>; Modality::ALL.len()], usize) {
-    let none = Input {
-        values: ArrayView3::from_shape((0, 0, 0), &[]).expect("no rows take no memory"),
+/// The inputs of a batch, one entry a modality; the first ones count.
+type Inputs<'b> = ([Input<'b, f32>; Modality::ALL.len()], usize);
+
+/// No rows.
+fn none<'b>() -> Input<'b, f32> {
+    let none = ArrayView3::from_shape((0, 0, 0), &[]).expect("no rows take no memory");
+    Input {
+        sequences: none.into(),
         lengths: &[],
-    };
-    let input = |index| batch.sequences.get(index).map_or(none, Input::from);
+    }
+}
+
+/// The features of a batch that has been gathered.
+fn inputs(batch: &Batch) -> Inputs<'_> {
+    let input = |index| batch.sequences.get(index).map_or(none(), Input::from);
     (std::array::from_fn(input), batch.sequences.len())
+}
+
+/// Rows of the training features, which are in memory.
+fn select<'b>(
+    data: &'b PreparedData,
+    rows: &'b [usize],
+    lengths: &'b mut [Vec<usize>; Modality::ALL.len()],
+) -> Result<Inputs<'b>, TrainError> {
+    let mut inputs = [none(); Modality::ALL.len()];
+    for ((input, lengths), one) in inputs.iter_mut().zip(lengths).zip(&data.preparation) {
+        let Sequences {
+            values,
+            lengths: all,
+        } = data.train.feature(&one.features)?;
+        let sequences = SequenceBatch::select(values.view(), rows)?;
+        lengths.clear();
+        lengths.extend(rows.iter().map(|&row| all[row]));
+        *input = Input { sequences, lengths };
+    }
+    Ok((inputs, data.preparation.len()))
 }
 
 /// The course of the learning rates of a run that goes to its last epoch.
@@ -869,14 +900,10 @@ mod tests {
                 trainer.epoch().unwrap();
                 trainer.epoch().unwrap();
                 trainer.order = epoch_order(data.train.len(), &mut trainer.position.order);
-                let (order, keys) = (trainer.order.clone(), data.keys());
-                let mut batch = std::mem::take(&mut trainer.workspace.batches[0]);
-                let step = |rows: &[usize]| {
-                    data.train.batch_into(&keys, rows, &mut batch).unwrap();
-                    trainer.step_of_epoch(3, &batch).unwrap();
-                };
+                let order = trainer.order.clone();
                 let batches = order.chunks(config.training.batch_size);
-                allocation_counter::measure(|| batches.for_each(step)).count_total
+                let steps = || trainer.steps_in_memory(3, batches).unwrap();
+                allocation_counter::measure(steps).count_total
             };
             // On the thread that counts.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();

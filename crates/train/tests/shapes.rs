@@ -87,7 +87,7 @@ proptest! {
             .iter()
             .enumerate()
             .map(|(modality, values)| Input {
-                values: values.view(),
+                sequences: values.view().into(),
                 lengths: if modality == 0 { &first } else { &others },
             })
             .take(fit(count, 3))

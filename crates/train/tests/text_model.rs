@@ -321,11 +321,11 @@ fn every_parameter_agrees_with_differences() {
     let audio = Array3::from_shape_simple_fn((3, 1, 2), || draw.random_range(-1.0..1.0));
     let inputs = [
         Input {
-            values: tokens.view(),
+            sequences: tokens.view().into(),
             lengths: &lengths,
         },
         Input {
-            values: audio.view(),
+            sequences: audio.view().into(),
             lengths: &[1, 1, 1],
         },
     ];

@@ -128,7 +128,7 @@ proptest! {
             .collect();
         let inputs: Vec<_> = inputs
             .iter()
-            .map(|(values, lengths)| Input { values: values.view(), lengths })
+            .map(|(values, lengths)| Input { sequences: values.view().into(), lengths })
             .collect();
         // Labels stay clear of the scores, where the absolute error has its kink.
         let labels = |draw: &mut modalign_core::ChaCha8Rng| {

@@ -1,7 +1,8 @@
 //! Tokens of several texts, and their layout without padding.
 
 use modalign_core::{Scalar, check_shape};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+use modalign_nn::SequenceBatch;
+use ndarray::{Array2, Array3, ArrayView2};
 
 use crate::EncoderError;
 
@@ -56,12 +57,14 @@ impl TokenBatch {
     ///
     /// [`EncoderError::Shape`] if a step is not two numbers or there is not a length a row,
     /// [`EncoderError::Length`] for a length of 0 or beyond the steps.
-    pub fn from_steps<A: Scalar>(
-        steps: ArrayView3<A>,
+    pub fn from_steps<'a, A: Scalar>(
+        steps: impl Into<SequenceBatch<'a, A>>,
         lengths: &[usize],
     ) -> Result<Self, EncoderError> {
-        let (rows, columns, _) = steps.dim();
-        check_shape("token batch", "steps", steps.shape(), &[rows, columns, 2])?;
+        let steps = steps.into();
+        let (rows, columns, width) = steps.dim();
+        let expected = [rows, columns, 2];
+        check_shape("token batch", "steps", &[rows, columns, width], &expected)?;
         check_shape("token batch", "lengths", &[lengths.len()], &[rows])?;
         let outside = |length: usize| length == 0 || length > columns;
         if let Some(row) = lengths.iter().position(|&length| outside(length)) {
@@ -73,8 +76,10 @@ impl TokenBatch {
         }
         // Conversion to an integer saturates: what is no index becomes one that no table has, or 0.
         let integers = |number: usize| {
-            let column = steps.index_axis(Axis(2), number);
-            column.mapv(|value| value.as_f64() as u32)
+            let values = steps.values();
+            Array2::from_shape_fn((rows, columns), |(row, step)| {
+                values[[steps.row(row), step, number]].as_f64() as u32
+            })
         };
         Ok(Self {
             ids: integers(0),
