@@ -39,7 +39,7 @@ const LABELS: &str = "labels";
 const ORDER: &str = "order";
 
 /// Rows a batch when nothing is learned; only the memory depends on it.
-pub(crate) const INFERENCE_BATCH: usize = 256;
+pub(crate) const INFERENCE_BATCH: usize = 64;
 
 /// Batches that wait while the one before is learned from, where they are read from a file.
 const BATCHES_AHEAD: usize = 1;
@@ -321,7 +321,7 @@ impl<'a> Trainer<'a> {
         let data = self.data;
         let mut lengths = std::mem::take(&mut self.workspace.lengths);
         for rows in batches {
-            let (inputs, count) = select(data, rows, &mut lengths)?;
+            let (inputs, count) = select(&data.preparation, &data.train, rows, &mut lengths)?;
             self.step_of_epoch(epoch, rows, &inputs[..count])?;
         }
         self.workspace.lengths = lengths;
@@ -681,7 +681,9 @@ impl<'a> Trainer<'a> {
 
     fn validate(&self, epoch: usize) -> Result<(f64, Report), TrainError> {
         let valid = &self.data.valid;
-        let predictions = predict(&self.model, &self.data.preparation, valid)?.fused;
+        let (model, preparation) = (&self.model, &self.data.preparation);
+        let predict = || predict(model, preparation, valid);
+        let predictions = awake::with_second_thread(predict)?.fused;
         let loss = predictions
             .iter()
             .zip(&valid.labels)
@@ -782,24 +784,25 @@ fn inputs(batch: &Batch) -> Inputs<'_> {
     (std::array::from_fn(input), batch.sequences.len())
 }
 
-/// Rows of the training features, which are in memory.
+/// Rows of features in memory.
 fn select<'b>(
-    data: &'b PreparedData,
+    preparation: &[Preparation],
+    split: &'b Split,
     rows: &'b [usize],
     lengths: &'b mut [Vec<usize>; Modality::ALL.len()],
 ) -> Result<Inputs<'b>, TrainError> {
     let mut inputs = [none(); Modality::ALL.len()];
-    for ((input, lengths), one) in inputs.iter_mut().zip(lengths).zip(&data.preparation) {
+    for ((input, lengths), one) in inputs.iter_mut().zip(lengths).zip(preparation) {
         let Sequences {
             values,
             lengths: all,
-        } = data.train.feature(&one.features)?;
+        } = split.feature(&one.features)?;
         let sequences = SequenceBatch::select(values.view(), rows)?;
         lengths.clear();
         lengths.extend(rows.iter().map(|&row| all[row]));
         *input = Input { sequences, lengths };
     }
-    Ok((inputs, data.preparation.len()))
+    Ok((inputs, preparation.len()))
 }
 
 /// The course of the learning rates of a run that goes to its last epoch.
@@ -847,6 +850,11 @@ pub(crate) fn predict(
     let parts = rows
         .par_chunks(INFERENCE_BATCH)
         .map(|rows| {
+            if split.file_features.is_empty() {
+                let mut lengths = Default::default();
+                let (inputs, count) = select(preparation, split, rows, &mut lengths)?;
+                return model.infer(&inputs[..count]);
+            }
             let batch = split.batch(&keys, rows)?;
             let (inputs, count) = inputs(&batch);
             model.infer(&inputs[..count])
