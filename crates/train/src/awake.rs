@@ -3,7 +3,13 @@
 //! The stages of a step take a few dozen microseconds. A worker that goes to sleep between them is woken up
 //! by the operating system, which takes as long.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+thread_local! {
+    /// How many calls of this module have something to do on this thread.
+    static OCCUPIED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// As [`rayon::join`], but the caller stays awake while it waits for the other one.
 pub(crate) fn join<A: Send, B: Send>(
@@ -13,26 +19,53 @@ pub(crate) fn join<A: Send, B: Send>(
     let ended = AtomicBool::new(false);
     rayon::join(
         || {
+            let _occupied = Occupied::new();
             let result = first();
             help_until(&ended);
             result
         },
         || {
+            let _occupied = Occupied::new();
             let _ended = Ended(&ended);
             second()
         },
     )
 }
 
-/// Runs `work` while a second thread, if there is one without work of its own, stays awake to take a share
-/// of it.
+/// Runs `work` while a second thread, if there is one without work, stays awake to take a share of it.
+///
+/// A thread that waits within other work does not stay: it would hold up that work until this one ends,
+/// and where each holds up the other, neither ends.
 pub(crate) fn with_second_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let ended = AtomicBool::new(false);
     let work = || {
+        let _occupied = Occupied::new();
         let _ended = Ended(&ended);
         work()
     };
-    rayon::join(work, || help_until(&ended)).0
+    let help = || {
+        if OCCUPIED.get() == 0 {
+            let _occupied = Occupied::new();
+            help_until(&ended);
+        }
+    };
+    rayon::join(work, help).0
+}
+
+/// Counts in [`OCCUPIED`] while it is there.
+struct Occupied;
+
+impl Occupied {
+    fn new() -> Self {
+        OCCUPIED.set(OCCUPIED.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        OCCUPIED.set(OCCUPIED.get() - 1);
+    }
 }
 
 /// Sets its flag when it goes, also by a panic.
@@ -81,6 +114,23 @@ mod tests {
             assert_eq!(found, 500_500, "{threads}");
         }
         assert_eq!(join(|| 1, || 2), (1, 2), "outside of a pool");
+    }
+
+    #[test]
+    fn callers_do_not_wait_for_each_other() {
+        for threads in [1, 2, 3] {
+            let ended = AtomicBool::new(false);
+            let short = || with_second_thread(|| join(|| 1, || 2));
+            let many = || {
+                let sum: i32 = (0..1000).map(|_| short()).map(|(a, b)| a + b).sum();
+                ended.store(true, Ordering::Release);
+                sum
+            };
+            // Takes work of the pool, its own helper's included, until the others have ended.
+            let long = || with_second_thread(|| help_until(&ended));
+            let ((), sum) = on(threads, || rayon::join(long, many));
+            assert_eq!(sum, 3000, "{threads}");
+        }
     }
 
     #[test]
