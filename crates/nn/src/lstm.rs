@@ -548,7 +548,7 @@ impl<A: Scalar> Lstm<A> {
     ///
     /// # Errors
     ///
-    /// [`NnError::Shape`] if `grads` does not fit; it is then as it was.
+    /// [`NnError::Shape`] if `grads` does not fit or parts were not done; it is then as it was.
     pub fn add_gradients(&self, cache: &LstmCache<A>, grads: &mut Self) -> Result<(), NnError> {
         self.check(cache, grads)?;
         for group in &cache.groups {
@@ -822,7 +822,7 @@ impl<A: Scalar> Lstm<A> {
     ///
     /// # Errors
     ///
-    /// [`NnError::Shape`] if the cache is that of a layer of another form.
+    /// [`NnError::Shape`] if the cache is that of a layer of another form, or parts were not done.
     pub fn last_hidden_into(&self, cache: &LstmCache<A>, h: &mut Array2<A>) -> Result<(), NnError> {
         self.check(cache, self)?;
         let size = self.cells[0].hidden_size();
@@ -896,6 +896,9 @@ impl<A: Scalar> Lstm<A> {
             )?;
             for ((cell, tape), grads) in self.cells.iter().zip(tapes).zip(&grads.cells) {
                 cell.check(tape, grads)?;
+                // Parts that were laid out and not done have the tapes of an earlier batch.
+                let expected = [packing.lines(), packing.batch()];
+                check_shape("lstm", "parts done", &tape.extent(), &expected)?;
             }
         }
         Ok(())
@@ -1393,6 +1396,31 @@ mod tests {
                 pass(&used, &lengths, 1.0),
                 pass(&used.clone(), &lengths, 1.0)
             );
+        }
+    }
+
+    #[test]
+    fn parts_that_are_not_done_are_named() {
+        let mut rng = rng(1);
+        let lstm = Lstm::<f64>::new(2, &LstmConfig::default(), &mut rng).unwrap();
+        let (few, many) = (random((2, 3, 2), &mut rng), random((20, 5, 2), &mut rng));
+        let (mut cache, mut h) = (LstmCache::default(), Array2::zeros((0, 0)));
+        let dh = Array2::ones((20, 32));
+        let lengths = [5; 20];
+        for warm in [false, true] {
+            if warm {
+                lstm.forward_final_into(few.view(), &[3, 1], &mut cache, &mut h)
+                    .unwrap();
+            }
+            let parts = lstm.forward_final_parts(many.view().into(), &lengths, &mut cache);
+            let (first, _) = parts.unwrap().split_at(1);
+            first.run().unwrap();
+            let refused = |outcome: Result<(), NnError>| {
+                assert!(matches!(outcome, Err(NnError::Shape(_))), "{outcome:?}");
+            };
+            refused(lstm.last_hidden_into(&cache, &mut h));
+            refused(lstm.backward_final_parts(&mut cache, dh.view()).map(drop));
+            refused(lstm.add_gradients(&cache, &mut lstm.zeros_like()));
         }
     }
 

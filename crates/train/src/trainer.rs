@@ -38,7 +38,7 @@ const OPTIMIZER: &str = "optimizer";
 const LABELS: &str = "labels";
 const ORDER: &str = "order";
 
-/// Rows a batch when nothing is learned; only the memory depends on it.
+/// Rows a batch when nothing is learned; only the memory and what threads can share depend on it.
 pub(crate) const INFERENCE_BATCH: usize = 64;
 
 /// Batches that wait while the one before is learned from, where they are read from a file.

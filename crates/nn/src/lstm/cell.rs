@@ -136,6 +136,14 @@ impl<A> Default for Tape<A> {
 }
 
 impl<A: Scalar> Tape<A> {
+    /// The lines and rows of the packing that it was made ready for, P and B.
+    pub(super) fn extent(&self) -> [usize; 2] {
+        [
+            self.z.len() / self.form.stride(),
+            self.h.len() / self.form.padded.max(1),
+        ]
+    }
+
     /// The input of one line.
     pub(super) fn input_mut(&mut self, line: usize) -> &mut [A] {
         &mut self.z[line * self.form.stride() + 1..][..self.form.inputs]
